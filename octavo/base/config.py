@@ -1,0 +1,84 @@
+"""EngineArgs: the options of an engine, with vLLM's names; one dataclass feeds Python, the command line and the docs.
+
+Checks what can be checked without a model; what depends on the model is checked by the memory plan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from octavo.base.errors import ConfigError
+
+BACKENDS = ("auto", "cpu", "reference")
+KV_DTYPES = ("auto", "f32", "f16", "bf16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineArgs:
+    """How to load and run one model.
+
+    `gpu_memory_utilization` bounds, on a CPU, the share of free memory that KV pages may take; `kv_memory_bytes`
+    sets it directly. `block_size` is the unit of KV pages in tokens. `threads=None` takes the physical cores this
+    process may use.
+
+    Raises:
+        ConfigError: a value out of its range, naming it.
+    """
+
+    model: str = "octavo-demo"
+    revision: str | None = None
+    tokenizer: str | None = None
+    served_model_name: str | None = None
+    download_dir: str | None = None
+    backend: str = "auto"
+    dtype: str = "auto"
+    kv_cache_dtype: str = "auto"
+    max_model_len: int | None = None
+    max_num_seqs: int = 256
+    max_num_batched_tokens: int | None = None
+    block_size: int = 16
+    gpu_memory_utilization: float = 0.5
+    kv_memory_bytes: int | None = None
+    enable_prefix_caching: bool = True
+    threads: int | None = None
+    seed: int | None = None
+    chat_template: str | None = None
+
+    def __post_init__(self) -> None:
+        def check(ok: bool, name: str, rule: str) -> None:
+            if not ok:
+                raise ConfigError(f"{name} must be {rule}, got {getattr(self, name)!r}.")
+
+        check(self.backend in BACKENDS, "backend", f"one of {', '.join(BACKENDS)}")
+        check(self.kv_cache_dtype in KV_DTYPES, "kv_cache_dtype", f"one of {', '.join(KV_DTYPES)}")
+        check(self.dtype == "auto", "dtype", "'auto' (weights run in the format of their file)")
+        check(0 < self.gpu_memory_utilization <= 1, "gpu_memory_utilization", "in (0, 1]")
+        check(self.block_size > 0 and self.block_size % 16 == 0, "block_size", "a positive multiple of 16")
+        for name in ("max_model_len", "max_num_batched_tokens", "threads", "kv_memory_bytes"):
+            value = getattr(self, name)
+            check(value is None or value >= 1, name, "at least 1")
+        check(self.max_num_seqs >= 1, "max_num_seqs", "at least 1")
+
+
+class AsyncEngineArgs(EngineArgs):
+    """The same options under the name vLLM's async engine uses."""
+
+
+def engine_args(model: str | None, engine: EngineArgs | None, options: dict[str, Any]) -> EngineArgs:
+    """EngineArgs from keywords, or the given one; refuses both at once and unknown names.
+
+    Raises:
+        ConfigError: an option Octavo does not have, by name.
+    """
+    if engine is not None:
+        if model is not None or options:
+            raise ConfigError("Give either engine_args or single options, not both.")
+        return engine
+    known = {f.name for f in fields(EngineArgs)}
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise ConfigError(f"Unknown option {unknown[0]!r}. Octavo's options are: {', '.join(sorted(known))}.")
+    if model is not None:
+        options = {**options, "model": model}
+    return EngineArgs(**options)
