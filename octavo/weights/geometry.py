@@ -1,7 +1,7 @@
-"""Storage geometry of every tensor format: how many elements share a block and how many bytes the block takes.
+"""Storage geometry of every tensor format: how many elements share a block, and the bytes of a block.
 
-Owns the table and the size arithmetic. Does not know what the bits of a block mean (`formats/`), nor where blocks
-come from (`gguf`, `safetensors`). Source: the GGUF specification's list of tensor types.
+Owns the table and the size arithmetic. Does not know what the bits of a block mean (`formats/`), nor where
+blocks come from (`gguf`, `safetensors`). Source: the GGUF specification's list of tensor types.
 """
 
 from __future__ import annotations
@@ -26,7 +26,13 @@ def _table() -> dict[int, BlockGeometry]:
     plain |= {28: ("F64", 8), 30: ("BF16", 2)}
     blocks_of_32 = {2: ("Q4_0", 18), 3: ("Q4_1", 20), 6: ("Q5_0", 22), 7: ("Q5_1", 24), 8: ("Q8_0", 34)}
     blocks_of_32 |= {9: ("Q8_1", 36), 20: ("IQ4_NL", 18), 39: ("MXFP4", 17)}
-    blocks_of_256 = {10: ("Q2_K", 84), 11: ("Q3_K", 110), 12: ("Q4_K", 144), 13: ("Q5_K", 176), 14: ("Q6_K", 210)}
+    blocks_of_256 = {
+        10: ("Q2_K", 84),
+        11: ("Q3_K", 110),
+        12: ("Q4_K", 144),
+        13: ("Q5_K", 176),
+        14: ("Q6_K", 210),
+    }
     blocks_of_256 |= {15: ("Q8_K", 292), 16: ("IQ2_XXS", 66), 17: ("IQ2_XS", 74), 18: ("IQ3_XXS", 98)}
     blocks_of_256 |= {19: ("IQ1_S", 50), 21: ("IQ3_S", 110), 22: ("IQ2_S", 82), 23: ("IQ4_XS", 136)}
     blocks_of_256 |= {29: ("IQ1_M", 56), 34: ("TQ1_0", 54), 35: ("TQ2_0", 66)}
@@ -58,7 +64,8 @@ def row_nbytes(format: str, num_columns: int) -> int:
     """
     geometry = GEOMETRY[format]
     if num_columns % geometry.length:
-        raise ValueError(f"a row of {num_columns} elements is not a multiple of the {format} block of {geometry.length}")
+        wanted = f"a multiple of the {format} block of {geometry.length}"
+        raise ValueError(f"a row of {num_columns} elements is not {wanted}")
     return num_columns // geometry.length * geometry.nbytes
 
 

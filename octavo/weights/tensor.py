@@ -18,7 +18,7 @@ Bytes = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """A tensor as stored: `shape` is outermost first (rows, columns), `format` a name of `geometry.GEOMETRY`."""
+    """A tensor as stored: `shape` outermost first (rows, columns), `format` a name of `geometry.GEOMETRY`."""
 
     name: str
     shape: tuple[int, ...]
@@ -39,7 +39,7 @@ class WeightSource(Protocol):
         ...
 
     def release(self, name: str) -> None:
-        """Tell the system that the tensor's mapped pages are not needed now; reading them again stays valid."""
+        """Let go of the tensor's mapped pages; reading them again stays valid."""
         ...
 
     def close(self) -> None:

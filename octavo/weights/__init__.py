@@ -1,0 +1,1 @@
+"""Names to files, files to tensors: GGUF and safetensors containers, tensor formats, the Hub."""

@@ -1,0 +1,1 @@
+"""What the bits of a tensor's blocks mean, by format name."""
