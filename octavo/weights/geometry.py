@@ -53,8 +53,21 @@ RETIRED_GGML_TYPES: Mapping[int, str] = MappingProxyType(
 )
 """GGUF tensor type ids that were once written and have been withdrawn."""
 
-GEOMETRY: Mapping[str, BlockGeometry] = MappingProxyType({g.format: g for g in GGML_TYPES.values()})
-"""Format name -> geometry."""
+SAFETENSORS_DTYPES: Mapping[str, BlockGeometry] = MappingProxyType(
+    {name: BlockGeometry(name, 1, 1) for name in ("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0")}
+    | {name: BlockGeometry(name, 1, 1) for name in ("F8_E4M3FNUZ", "F8_E5M2FNUZ")}
+    | {name: BlockGeometry(name, 1, 2) for name in ("U16", "I16", "F16", "BF16")}
+    | {name: BlockGeometry(name, 1, 4) for name in ("U32", "I32", "F32")}
+    | {name: BlockGeometry(name, 1, 8) for name in ("U64", "I64", "F64", "C64")}
+    | {"F4": BlockGeometry("F4", 2, 1)}
+    | {name: BlockGeometry(name, 4, 3) for name in ("F6_E2M3", "F6_E3M2")}
+)
+"""Safetensors dtype name -> geometry. Names shared with GGUF mean the same there."""
+
+GEOMETRY: Mapping[str, BlockGeometry] = MappingProxyType(
+    {**SAFETENSORS_DTYPES, **{g.format: g for g in GGML_TYPES.values()}}
+)
+"""Format name -> geometry, of both kinds of file."""
 
 
 def row_nbytes(format: str, num_columns: int) -> int:

@@ -18,7 +18,7 @@ Bytes = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """A tensor as stored: `shape` outermost first (rows, columns), `format` a name of `geometry.GEOMETRY`."""
+    """A tensor as stored: `shape` outermost first (rows, columns), `format` a `geometry` name."""
 
     name: str
     shape: tuple[int, ...]
