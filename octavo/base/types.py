@@ -186,6 +186,7 @@ class EngineLimits:
     max_num_seqs: int
     max_num_batched_tokens: int
     vocab_size: int
+    max_samples: int = 0  # most positions of one step whose logits may be wanted; 0: max_num_batched_tokens
     enable_prefix_caching: bool = True
 
 

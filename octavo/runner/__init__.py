@@ -1,0 +1,1 @@
+"""The runner turns a StepPlan into a StepResult: one device set with its weights, KV pages and rows."""
