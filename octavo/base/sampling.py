@@ -1,6 +1,6 @@
 """SamplingParams: what a caller may ask of the sampler, with vLLM's names, defaults and ranges.
 
-Knows nothing of logits. The order in which the controls act is documented, once, in `octavo/runner/sampler.py`.
+Knows nothing of logits. The order in which the controls act is documented, once, in `octavo/runner/controls.py`.
 """
 
 from __future__ import annotations

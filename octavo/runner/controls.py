@@ -73,11 +73,7 @@ class Controls:
             self._counts = TokenCounts(vocab_size)
             self._counted = 0
         self.active = bool(
-            self._allowed is not None
-            or self._bad_words
-            or params.min_tokens
-            or len(self._bias_ids)
-            or self._penalized
+            self._allowed is not None or self._bad_words or params.min_tokens or len(self._bias_ids) or self._penalized
         )
 
     def apply(self, logits: F32, tokens: npt.NDArray[np.int32]) -> None:

@@ -1,0 +1,37 @@
+"""What the handlers of one server share: engine, settings, metrics, names. Lives in the app's state; no globals."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+
+from octavo.base.types import AsyncEngine, Delta
+from octavo.server.metrics import Metrics
+from octavo.server.settings import ServerSettings
+
+
+@dataclass
+class ServerContext:
+    engine: AsyncEngine
+    settings: ServerSettings
+    metrics: Metrics
+    started_at: int = field(default_factory=lambda: int(time.time()))
+
+    @staticmethod
+    def of(request: Request) -> ServerContext:
+        context: ServerContext = request.app.state.context
+        return context
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.settings.served_names or (self.engine.info.name,)
+
+    def served_name(self, asked: str | None) -> str:
+        """The name an answer carries: a one-model server answers to any name and says the one it was asked by."""
+        return asked or self.names[0]
+
+    def observed(self, stream: AsyncIterator[Delta]) -> AsyncIterator[Delta]:
+        return self.metrics.observed(stream)

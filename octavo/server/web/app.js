@@ -1,0 +1,260 @@
+// The chat page: a conversation over /v1/chat/completions, streamed. State lives in localStorage of this browser.
+
+import { render } from "./markdown.js";
+
+const $ = (id) => document.getElementById(id);
+const STARTERS = ["What is the capital of France?", "What is 17 + 25?", "Spell the word garden.", "What is Octavo?"];
+const DEFAULTS = { system: "", temperature: 0.7, topP: 0.95, maxTokens: 512, seed: "", apiKey: "" };
+
+const stored = (key, fallback) => {
+  try { return JSON.parse(localStorage.getItem(key)) ?? fallback; } catch { return fallback; }
+};
+const store = (key, value) => {
+  try { localStorage.setItem(key, JSON.stringify(value)); } catch { /* private windows may refuse: the chat still works */ }
+};
+
+const settings = { ...DEFAULTS, ...stored("octavo.settings", {}) };
+let messages = stored("octavo.messages", []);
+let model = "";
+let running = null; // AbortController of the answer being written
+
+function headers() {
+  const given = { "Content-Type": "application/json" };
+  if (settings.apiKey) given.Authorization = "Bearer " + settings.apiKey;
+  return given;
+}
+
+// ---------------------------------------------------------------- settings
+
+const FIELDS = [["system", "system"], ["temperature", "temperature"], ["top-p", "topP"], ["max-tokens", "maxTokens"],
+  ["seed", "seed"], ["api-key", "apiKey"]];
+
+function bindSettings() {
+  for (const [id, key] of FIELDS) {
+    const field = $(id), shown = $(id + "-value");
+    field.value = settings[key];
+    if (shown) shown.textContent = settings[key];
+    field.addEventListener("input", () => {
+      settings[key] = typeof DEFAULTS[key] === "number" ? Number(field.value) : field.value;
+      if (shown) shown.textContent = field.value;
+      store("octavo.settings", settings);
+      if (key === "apiKey") findModel();
+    });
+  }
+  $("show-settings").addEventListener("click", () => {
+    const panel = $("settings");
+    panel.hidden = !panel.hidden;
+    $("show-settings").setAttribute("aria-expanded", String(!panel.hidden));
+  });
+}
+
+// ---------------------------------------------------------------- messages on the page
+
+function action(label, run) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = label;
+  button.addEventListener("click", run);
+  return button;
+}
+
+function addArticle(message) {
+  $("messages").querySelector(".welcome")?.remove();
+  const article = document.createElement("article");
+  article.className = message.role;
+  const bubble = document.createElement("div");
+  bubble.className = "bubble";
+  const meta = document.createElement("div");
+  meta.className = "meta";
+  article.append(bubble, meta);
+  $("messages").append(article);
+  show(article, message);
+  return article;
+}
+
+function show(article, message) {
+  const [bubble, meta] = article.children;
+  if (message.role === "assistant") render(bubble, message.content);
+  else bubble.textContent = message.content;
+  meta.replaceChildren();
+  if (message.error) {
+    const error = document.createElement("span");
+    error.className = "error";
+    error.textContent = message.error;
+    meta.append(error);
+  }
+  if (message.note) meta.append(message.note);
+  if (message.role === "assistant" && !article.classList.contains("writing")) {
+    meta.append(action("Copy", () => navigator.clipboard.writeText(message.content)));
+    if (messages.at(-1) === message) meta.append(action("Again", again));
+  }
+}
+
+function redraw() {
+  $("messages").replaceChildren();
+  if (messages.length) messages.forEach(addArticle);
+  else welcome();
+  toEnd(true);
+}
+
+function welcome() {
+  const box = document.createElement("div");
+  box.className = "welcome";
+  const title = document.createElement("h2");
+  title.textContent = "Ask the model something";
+  const text = document.createElement("div");
+  text.textContent = "Answers come from this machine, token by token.";
+  const starters = document.createElement("div");
+  starters.className = "starters";
+  starters.append(...STARTERS.map((s) => action(s, () => ask(s))));
+  box.append(title, text, starters);
+  $("messages").append(box);
+}
+
+function toEnd(always) {
+  const box = $("messages");
+  const near = box.scrollHeight - box.scrollTop - box.clientHeight < 160;
+  if (always || near) box.scrollTop = box.scrollHeight;
+}
+
+// ---------------------------------------------------------------- talking to the server
+
+async function* events(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let buffer = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    buffer += value;
+    for (let end; (end = buffer.indexOf("\n\n")) >= 0; buffer = buffer.slice(end + 2)) {
+      const line = buffer.slice(0, end);
+      if (!line.startsWith("data: ")) continue;
+      const data = line.slice(6);
+      if (data === "[DONE]") return;
+      yield JSON.parse(data);
+    }
+  }
+}
+
+function body() {
+  const past = messages.map(({ role, content }) => ({ role, content }));
+  if (settings.system.trim()) past.unshift({ role: "system", content: settings.system });
+  const request = { model, messages: past, stream: true, stream_options: { include_usage: true },
+    temperature: settings.temperature, top_p: settings.topP, max_tokens: settings.maxTokens };
+  if (String(settings.seed).trim()) request.seed = Math.trunc(Number(settings.seed));
+  return JSON.stringify(request);
+}
+
+async function answer() {
+  const request = body();
+  const message = { role: "assistant", content: "" };
+  messages.push(message);
+  const article = addArticle(message);
+  article.classList.add("writing");
+  running = new AbortController();
+  busy(true);
+  const begin = performance.now();
+  let first = 0, usage = null;
+  try {
+    const response = await fetch("v1/chat/completions", { method: "POST", headers: headers(), body: request, signal: running.signal });
+    if (!response.ok) throw new Error((await response.json().catch(() => ({}))).error?.message ?? `The server answered ${response.status}.`);
+    for await (const chunk of events(response)) {
+      if (chunk.error) throw new Error(chunk.error.message);
+      usage = chunk.usage ?? usage;
+      const text = chunk.choices[0]?.delta?.content;
+      if (!text) continue;
+      first ||= performance.now();
+      message.content += text;
+      render(article.firstChild, message.content);
+      toEnd(false);
+    }
+  } catch (error) {
+    if (error.name === "AbortError") message.note = "stopped";
+    else message.error = error.message || "The connection was lost.";
+  }
+  if (usage && first) {
+    const seconds = (performance.now() - first) / 1000;
+    const rate = usage.completion_tokens > 1 && seconds > 0 ? `${Math.round((usage.completion_tokens - 1) / seconds)} tokens/s` : "";
+    message.note = [`${usage.completion_tokens} tokens`, rate, `first after ${Math.round(first - begin)} ms`].filter(Boolean).join(" · ");
+  }
+  running = null;
+  article.classList.remove("writing");
+  show(article, message);
+  store("octavo.messages", messages);
+  busy(false);
+}
+
+function busy(on) {
+  $("send").hidden = on;
+  $("stop").hidden = !on;
+  if (!on) $("input").focus();
+}
+
+async function ask(text) {
+  if (running || !text.trim()) return;
+  const last = $("messages").lastElementChild;
+  const message = { role: "user", content: text.trim() };
+  const previous = messages.at(-1);
+  messages.push(message);
+  if (previous && last?.localName === "article") show(last, previous); // the older answer can no longer be redone
+  addArticle(message);
+  toEnd(true);
+  await answer();
+}
+
+async function again() {
+  if (running) return;
+  messages.pop();
+  $("messages").lastElementChild.remove();
+  await answer();
+}
+
+async function findModel() {
+  const dot = $("health");
+  const say = (state, text) => { dot.className = "dot " + state; dot.title = text; dot.setAttribute("aria-label", text); };
+  try {
+    const health = await fetch("health");
+    say(health.ok ? "up" : "down", health.ok ? "The server is ready" : "The engine has ended");
+    const list = await fetch("v1/models", { headers: headers() });
+    if (list.ok) model = (await list.json()).data[0].id;
+    $("model").textContent = list.ok ? model : "API key needed";
+  } catch {
+    say("down", "The server does not answer");
+  }
+}
+
+// ---------------------------------------------------------------- start
+
+const input = $("input");
+input.addEventListener("input", () => {
+  input.style.height = "auto";
+  input.style.height = input.scrollHeight + "px";
+});
+input.addEventListener("keydown", (e) => {
+  if (e.key === "Enter" && !e.shiftKey && !e.isComposing) {
+    e.preventDefault();
+    $("composer").requestSubmit();
+  }
+});
+document.addEventListener("keydown", (e) => { if (e.key === "Escape") running?.abort(); });
+$("composer").addEventListener("submit", (e) => {
+  e.preventDefault();
+  if (running) return;
+  const text = input.value;
+  input.value = "";
+  input.style.height = "auto";
+  ask(text);
+});
+$("stop").addEventListener("click", () => running?.abort());
+$("new-chat").addEventListener("click", () => {
+  running?.abort();
+  messages = [];
+  store("octavo.messages", messages);
+  redraw();
+  input.focus();
+});
+$("base-url").textContent = new URL("v1", location.href).href;
+bindSettings();
+redraw();
+findModel();
+setInterval(findModel, 15000);
