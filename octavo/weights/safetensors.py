@@ -54,7 +54,7 @@ class SafetensorsFiles:
         path = Path(path)
         if not path.is_dir():
             if path.suffix in PICKLES:
-                raise _pickle_error(path)
+                raise pickle_error(path)
             return cls._open_all([path])
         index = path / INDEX
         if index.exists():
@@ -72,7 +72,7 @@ class SafetensorsFiles:
             return files
         if (path / SINGLE).exists():
             return cls._open_all([path / SINGLE])
-        raise _nothing_found(path)
+        raise no_weights_error(path)
 
     @classmethod
     def _open_all(cls, paths: list[Path]) -> SafetensorsFiles:
@@ -129,9 +129,7 @@ class _Header:
             raise ModelFormatError(self.path, f"the file is cut off: {file.size} bytes cannot hold a header")
         (nbytes,) = struct.unpack("<Q", file.mapping[:8])
         if nbytes > _MAX_HEADER_BYTES:
-            raise ModelFormatError(
-                self.path, f"not a safetensors file (it claims a header of {nbytes} bytes)"
-            )
+            raise ModelFormatError(self.path, f"not a safetensors file (it claims a header of {nbytes} bytes)")
         if nbytes > file.size - 8:
             raise ModelFormatError(self.path, f"the file is cut off inside its header of {nbytes} bytes")
         entries = _json_object(self.path, file.mapping[8 : 8 + nbytes], "the header")
@@ -152,9 +150,7 @@ class _Header:
                 raise ModelFormatError(self.path, f"tensor {info.name!r} starts at {begin} instead of {end}")
             end = begin + info.nbytes
         if end > data_nbytes:
-            raise ModelFormatError(
-                self.path, f"the file is cut off: {end - data_nbytes} bytes of data missing"
-            )
+            raise ModelFormatError(self.path, f"the file is cut off: {end - data_nbytes} bytes of data missing")
         if end < data_nbytes:
             raise ModelFormatError(self.path, f"{data_nbytes - end} bytes at the end belong to no tensor")
         return infos
@@ -218,18 +214,18 @@ def _read_index(index: Path) -> dict[str, str]:
     return weight_map
 
 
-def _pickle_error(path: Path) -> ModelFormatError:
+def pickle_error(path: Path) -> ModelFormatError:
+    """The refusal of a pickle, with the way out."""
     fix = "get a safetensors or GGUF version, or convert them with `model.save_pretrained(folder)`"
     return ModelFormatError(path, f"pickled weights are never opened, as they can run code; {fix}")
 
 
-def _nothing_found(folder: Path) -> ModelFormatError | ModelNotFoundError:
+def no_weights_error(folder: Path) -> ModelFormatError | ModelNotFoundError:
+    """Why a folder is no checkpoint, as an error to raise."""
     names = sorted(entry.name for entry in folder.iterdir())
     if pickles := [name for name in names if name.endswith(PICKLES)]:
-        return _pickle_error(folder / pickles[0])
+        return pickle_error(folder / pickles[0])
     if others := [name for name in names if name.endswith(".safetensors")]:
-        reason = (
-            f"holds {others[0]}, but neither {SINGLE} nor {INDEX}; name the file itself, or add the index"
-        )
+        reason = f"holds {others[0]}, but neither {SINGLE} nor {INDEX}; name the file itself, or add the index"
         return ModelFormatError(folder, reason)
     return ModelNotFoundError(f"{folder} holds no weights: expected {SINGLE}, {INDEX} or a .gguf file")

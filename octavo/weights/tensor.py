@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -32,6 +33,11 @@ class WeightSource(Protocol):
     @property
     def tensors(self) -> Mapping[str, TensorInfo]:
         """All tensors by their name in the files."""
+        ...
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files, in order."""
         ...
 
     def raw(self, name: str) -> Bytes:

@@ -145,9 +145,7 @@ def test_tensors_twice_over_parts_or_missing_are_refused(tmp_path: Path) -> None
     count = {"split.count": np.uint16(2)}
     for number, total in ((0, 2), (1, 2)):
         path = tmp_path / f"m-{number + 1:05d}-of-00002.gguf"
-        write_gguf(
-            path, {**count, "split.no": np.uint16(number), "split.tensors.count": total}, {"x": f32(2)}
-        )
+        write_gguf(path, {**count, "split.no": np.uint16(number), "split.tensors.count": total}, {"x": f32(2)})
     with pytest.raises(ModelFormatError, match="'x' occurs twice"):
         GGUFFile.open(path)
     write_gguf(path, {**count, "split.no": np.uint16(1)}, {})

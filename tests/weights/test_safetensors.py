@@ -32,9 +32,7 @@ TENSORS: dict[str, Stored] = {
 
 
 def contents(files: SafetensorsFiles) -> dict[str, Stored]:
-    return {
-        name: (info.format, info.shape, files.raw(name).tobytes()) for name, info in files.tensors.items()
-    }
+    return {name: (info.format, info.shape, files.raw(name).tobytes()) for name, info in files.tensors.items()}
 
 
 def test_single_file(tmp_path: Path) -> None:
@@ -85,9 +83,7 @@ def test_index_cannot_leave_the_folder(tmp_path: Path, shard: Any) -> None:
         SafetensorsFiles.open(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"weight_map": {}}', '{"weight_map": 3}', "{", "[" * 100000]
-)
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"weight_map": {}}', '{"weight_map": 3}', "{", "[" * 100000])
 def test_bad_index(tmp_path: Path, text: str) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(text)
     with pytest.raises(ModelFormatError, match="index"):
