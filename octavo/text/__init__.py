@@ -1,0 +1,1 @@
+"""Text in, token ids out, and back: tokenizers, incremental detokenization, chat templates."""
