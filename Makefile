@@ -1,0 +1,59 @@
+# Octavo's commands. `make serve` and `make test` do all the set-up they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.inl' 2>/dev/null)
+ARGS ?=
+
+.PHONY: all check lint types imports test test-fast test-cpp serve soak wheel clean
+
+all: check test-fast
+
+$(VENV)/.base: $(SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Octavo needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
+	$(BIN)/pip install -q --disable-pip-version-check 'scikit-build-core>=1.1,<2' 'nanobind>=3.1,<4' ninja
+	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[test,lint]'
+	touch $@
+
+serve: $(VENV)/.base
+	$(BIN)/octavo serve $(ARGS)
+
+test: $(VENV)/.dev lint types imports test-cpp
+	$(BIN)/pytest $(ARGS)
+
+test-fast: $(VENV)/.dev
+	$(BIN)/pytest $(ARGS)
+
+check: lint types imports
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+imports: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+# The kernels' own tests: plain C++ programs over raw pointers.
+test-cpp: $(VENV)/.dev
+	cmake -S . -B build/csrc -DOCTAVO_BUILD_PYTHON=OFF -DOCTAVO_BUILD_TESTS=ON > build-csrc.log 2>&1 || { cat build-csrc.log; exit 1; }
+	cmake --build build/csrc -j 2 >> build-csrc.log 2>&1 || { cat build-csrc.log; exit 1; }
+	rm -f build-csrc.log
+	ctest --test-dir build/csrc --output-on-failure
+
+soak: $(VENV)/.dev
+	$(BIN)/pytest -m soak --junit-xml=build/soak.xml $(ARGS)
+
+wheel:
+	$(PYTHON) -m pip wheel --no-deps -w dist .
+
+clean:
+	rm -rf build dist $(VENV)

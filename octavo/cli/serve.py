@@ -1,0 +1,98 @@
+"""`octavo serve`: bind the port, start the engine's process, then answer over HTTP until told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from octavo.base.errors import ConfigError
+from octavo.cli.options import add_engine_options, engine_args
+from octavo.server.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from octavo.llm import EngineHandle
+
+log = logging.getLogger("octavo")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add_engine_options(parser)
+    option = parser.add_argument_group("server").add_argument
+    option("--host", default="127.0.0.1", help="address to listen on (default: %(default)s; 0.0.0.0 for all)")
+    option("--port", type=int, default=8000, help="port to listen on (default: %(default)s; 0 picks a free one)")
+    option("--served-model-name", "--alias", action="append", metavar="NAME", help="name to go by (repeatable)")
+    option("--api-key", action="append", metavar="KEY", help="ask clients for this key (repeatable)")
+    option("--drain-timeout", type=float, default=30.0, metavar="SECONDS",
+           help="how long running answers may take after SIGTERM (default: %(default)s)")  # fmt: skip
+    option("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    option("--access-log", action=argparse.BooleanOptionalAction, default=True, help="a line per request")
+
+
+def run(options: argparse.Namespace) -> int:
+    begin = time.monotonic()
+    logging.basicConfig(
+        level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    names = tuple(options.served_model_name or ())
+    args = engine_args(options, served_model_name=names[0] if names else None)
+    listener = bind(options.host, options.port)
+    host, port = options.host, listener.getsockname()[1]
+    from octavo.llm import EngineHandle
+
+    engine = EngineHandle.start(args)  # the child loads while this process imports the web stack
+    try:
+        from octavo.server.app import create_app
+        from octavo.server.launch import serve
+
+        engine.wait_ready()
+        settings = ServerSettings(
+            host=host,
+            port=port,
+            api_keys=tuple(options.api_key or ()),
+            served_names=names,
+            drain_timeout_s=options.drain_timeout,
+            access_log=options.access_log,
+        )
+        app = create_app(engine, settings)
+        _announce(engine, host, port, time.monotonic() - begin)
+        serve(app, listener, settings)
+    finally:
+        engine.stop()
+        listener.close()
+    return 0
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        ConfigError: the address cannot be had; says why and what to do.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"Cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}. "
+            "Stop what uses it, or choose another with --port."
+        ) from error
+    return listener
+
+
+def _announce(engine: EngineHandle, host: str, port: int, seconds: float) -> None:
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    url = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+    for line in engine.notes:
+        log.info("%s", line)
+    print(
+        f"Octavo serves {engine.info.name} ({engine.info.weight_format}, {engine.info.num_parameters / 1e6:.0f} M "
+        f"parameters) after {seconds:.1f} s\n  chat page  {url}/\n  OpenAI API {url}/v1",
+        flush=True,
+    )

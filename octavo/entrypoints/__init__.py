@@ -1,0 +1,1 @@
+"""Module paths that users of other servers know, as aliases of Octavo's own commands."""
