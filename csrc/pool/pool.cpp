@@ -1,0 +1,178 @@
+// Hand-out of chunks, the border between stages, spinning and sleeping. See pool.h.
+#include "pool/pool.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "pool/float_mode.h"
+#include "pool/parking.h"
+
+namespace octavo {
+
+namespace {
+
+// How long a worker watches for the next stage before it sleeps. Longer than a border between two stages of a healthy
+// team, shorter than the pause between two steps of an idle server.
+constexpr auto kSpin = std::chrono::microseconds(40);
+
+// The ticket word: which stage (a counter that wraps), how many chunks it has, the next chunk. One fetch_add both takes
+// a chunk and says whose it is, so a worker that comes late cannot take it for a chunk of another stage.
+constexpr int kChunkBits = 20;
+constexpr uint64_t kChunkMask = (uint64_t{1} << kChunkBits) - 1;
+
+uint64_t ticket_of(uint64_t epoch, uint64_t count) { return (epoch << (2 * kChunkBits)) | (count << kChunkBits); }
+uint64_t epoch_of(uint64_t ticket) { return ticket >> (2 * kChunkBits); }
+uint64_t count_of(uint64_t ticket) { return (ticket >> kChunkBits) & kChunkMask; }
+uint64_t chunk_of(uint64_t ticket) { return ticket & kChunkMask; }
+
+}  // namespace
+
+class Pool::Team {
+ public:
+  Team(int size, std::atomic<uint64_t>& heartbeat) : pid_(getpid()), heartbeat_(heartbeat) {
+    threads_.reserve(size - 1);
+    try {
+      for (int worker = 1; worker < size; ++worker) threads_.emplace_back([this, worker] { serve(worker); });
+    } catch (...) {
+      stop();
+      throw;
+    }
+  }
+
+  ~Team() { stop(); }
+
+  bool of_this_process() const { return pid_ == getpid(); }
+
+  void run(Job& job) {
+    std::lock_guard<std::mutex> lock(callers_);
+    FloatMode mode;
+    job_ = &job;
+    stage_ = -1;
+    finished_.store(false, std::memory_order_relaxed);
+    advance(0);
+    while (!finished_.load(std::memory_order_acquire)) take_chunks(0);
+    job_ = nullptr;
+  }
+
+ private:
+  void stop() {
+    stopping_.store(true, std::memory_order_seq_cst);
+    parking_.wake_all();
+    for (std::thread& thread : threads_) thread.join();
+  }
+
+  void serve(int worker) {
+    FloatMode mode;
+    while (!stopping_.load(std::memory_order_seq_cst)) take_chunks(worker);
+  }
+
+  // Takes chunks of the current stage until none is left, then waits for the next stage.
+  void take_chunks(int worker) {
+    for (;;) {
+      const uint64_t ticket = ticket_.fetch_add(1, std::memory_order_acq_rel);
+      const uint64_t count = count_of(ticket);
+      if (chunk_of(ticket) >= count) {
+        if (worker == 0 && finished_.load(std::memory_order_acquire)) return;
+        await(epoch_of(ticket));
+        return;
+      }
+      // Holding a chunk keeps the stage open, so job_ and stage_ are this chunk's.
+      job_->work(stage_, static_cast<int64_t>(chunk_of(ticket)), worker);
+      if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == count) advance(worker);
+    }
+  }
+
+  // Opens the next stage that has chunks, or ends the job. Called by the worker that finished the last chunk.
+  void advance(int worker) {
+    done_.store(0, std::memory_order_relaxed);
+    while (++stage_ < job_->num_stages()) {
+      const int64_t count = job_->chunks(stage_);
+      heartbeat_.fetch_add(1, std::memory_order_relaxed);
+      if (count > 0) {
+        publish(static_cast<uint64_t>(count), count > 1);
+        return;
+      }
+    }
+    finished_.store(true, std::memory_order_release);
+    publish(0, worker != 0);  // only the caller waits for the end of a job
+  }
+
+  void publish(uint64_t count, bool wake) {
+    const uint64_t next = epoch_of(ticket_.load(std::memory_order_relaxed)) + 1;
+    ticket_.exchange(ticket_of(next, count), std::memory_order_seq_cst);
+    if (wake) parking_.wake_all();
+  }
+
+  void await(uint64_t epoch) {
+    const auto changed = [&] {
+      return epoch_of(ticket_.load(std::memory_order_seq_cst)) != epoch || stopping_.load(std::memory_order_seq_cst);
+    };
+    const auto deadline = std::chrono::steady_clock::now() + kSpin;
+    do {
+      for (int i = 0; i < 32; ++i) {
+        if (changed()) return;
+        relax();
+      }
+    } while (std::chrono::steady_clock::now() < deadline);
+    while (!changed()) parking_.sleep_unless(changed);
+  }
+
+  const pid_t pid_;
+  std::atomic<uint64_t>& heartbeat_;
+  std::mutex callers_;
+  std::vector<std::thread> threads_;
+  std::atomic<bool> stopping_{false};
+  std::atomic<bool> finished_{true};
+  Job* job_ = nullptr;
+  int stage_ = 0;
+  alignas(64) std::atomic<uint64_t> ticket_{0};
+  alignas(64) std::atomic<uint64_t> done_{0};
+  alignas(64) Parking parking_;
+};
+
+Pool::Pool(int num_threads) : size_(num_threads > 0 ? num_threads : allowed_cores()) {
+  if (num_threads < 0 || size_ > kMaxThreads)
+    throw std::invalid_argument("a pool has 1 to " + std::to_string(kMaxThreads) + " threads");
+  team_ = std::make_unique<Team>(size_, heartbeat_);
+}
+
+Pool::~Pool() {
+  // In a forked child the threads do not exist; there is nothing to join, and their handles must not be destroyed.
+  if (!team_->of_this_process()) (void)team_.release();
+}
+
+void Pool::run(Job& job) {
+  if (!team_->of_this_process()) {
+    (void)team_.release();
+    team_ = std::make_unique<Team>(size_, heartbeat_);
+  }
+  team_->run(job);
+}
+
+void Pool::parallel(int64_t total, int64_t grain, const std::function<void(int64_t, int64_t, int)>& body) {
+  struct Range final : Job {
+    int64_t total;
+    int64_t grain;
+    const std::function<void(int64_t, int64_t, int)>* body;
+    int num_stages() const override { return 1; }
+    int64_t chunks(int) override { return (total + grain - 1) / grain; }
+    void work(int, int64_t chunk, int worker) override {
+      (*body)(chunk * grain, std::min(total, (chunk + 1) * grain), worker);
+    }
+  };
+  if (total <= 0) return;
+  Range job;
+  job.total = total;
+  job.grain = std::max({grain, int64_t{1}, (total + kMaxChunks - 1) / kMaxChunks});
+  job.body = &body;
+  run(job);
+}
+
+}  // namespace octavo

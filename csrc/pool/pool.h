@@ -1,0 +1,60 @@
+// The worker pool: persistent threads that run the stages of a job in step.
+//
+// Owns threads, the hand-out of chunks and the waiting. Knows nothing of kernels, programs or Python.
+//
+// A job is a list of stages; a stage is cut into chunks that any worker may take. The border between two stages waits
+// for chunks, not for workers: a worker that the system has taken away while it holds no chunk delays nobody.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+namespace octavo {
+
+// What a pool runs. `chunks` is called by one worker at a time, after all chunks of the stages before are done.
+class Job {
+ public:
+  virtual ~Job() = default;
+  virtual int num_stages() const = 0;
+  // Number of chunks of a stage, at most Pool::kMaxChunks; 0 skips the stage.
+  virtual int64_t chunks(int stage) = 0;
+  // Computes one chunk. Must not throw. `worker` is in [0, Pool::size()); no two chunks run on one worker at once.
+  virtual void work(int stage, int64_t chunk, int worker) = 0;
+};
+
+class Pool {
+ public:
+  static constexpr int64_t kMaxChunks = (int64_t{1} << 20) - 4096;
+  static constexpr int kMaxThreads = 1024;
+
+  // num_threads counts the caller; 0 means `allowed_cores()`.
+  explicit Pool(int num_threads = 0);
+  ~Pool();
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+
+  int size() const { return size_; }
+
+  // Runs all stages of a job; the caller is worker 0. Jobs of several callers run one after the other. After a fork,
+  // the child's first job starts workers of its own.
+  void run(Job& job);
+
+  // One stage over [0, total) cut into chunks of at most `grain`: body(begin, end, worker).
+  void parallel(int64_t total, int64_t grain, const std::function<void(int64_t, int64_t, int)>& body);
+
+  // Rises by one with every stage that starts: whoever sees it rise knows that work goes on.
+  uint64_t heartbeat() const { return heartbeat_.load(std::memory_order_relaxed); }
+
+  // Physical cores that this process may use: its affinity mask without sibling threads, bounded by the cgroup's quota.
+  static int allowed_cores();
+
+ private:
+  class Team;
+  int size_;
+  std::atomic<uint64_t> heartbeat_{0};
+  std::unique_ptr<Team> team_;
+};
+
+}  // namespace octavo

@@ -1,0 +1,79 @@
+// See program.h.
+#include "program/program.h"
+
+#include <stdexcept>
+#include <utility>
+
+namespace octavo {
+
+namespace {
+
+int64_t align(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+double slowness_of(Isa isa) {
+  switch (isa) {
+    case Isa::portable: return 8;
+    case Isa::avx2: return 2;
+    default: return 1;
+  }
+}
+
+struct Replay final : Job {
+  const std::vector<std::unique_ptr<Stage>>& stages;
+  const Frame& frame;
+  Replay(const std::vector<std::unique_ptr<Stage>>& stages, const Frame& frame) : stages(stages), frame(frame) {}
+  int num_stages() const override { return static_cast<int>(stages.size()); }
+  int64_t chunks(int stage) override { return stages[static_cast<size_t>(stage)]->open(frame); }
+  void work(int stage, int64_t chunk, int worker) override {
+    stages[static_cast<size_t>(stage)]->work(frame, chunk, worker);
+  }
+};
+
+}  // namespace
+
+Program::Program(std::shared_ptr<Pool> pool, Isa isa, StepLimits limits) : pool_(std::move(pool)), limits_(limits) {
+  limits_.workers = pool_->size();
+  frame_.num_workers = pool_->size();
+  frame_.slowness = slowness_of(isa);
+  frame_.linear = &linear_kernels(isa);
+  frame_.ops = &op_kernels(isa);
+}
+
+size_t Program::add_shape(const AttentionShape& shape) {
+  for (size_t i = 0; i < shapes_.size(); ++i)
+    if (shapes_[i] == shape) return i;
+  shapes_.push_back(shape);
+  return shapes_.size() - 1;
+}
+
+size_t Program::arena_bytes(const StepLimits& limits, int64_t token_bytes, int64_t sample_bytes, int64_t fixed_bytes,
+                            int64_t worker_bytes) {
+  const int64_t total = align(token_bytes) * limits.max_tokens + align(sample_bytes) * limits.max_samples +
+                        align(fixed_bytes) + align(worker_bytes) * limits.workers;
+  return Mapping::rounded(static_cast<size_t>(total));
+}
+
+void Program::seal(int64_t token_bytes, int64_t sample_bytes, int64_t fixed_bytes, int64_t worker_bytes) {
+  if (arena_) throw std::logic_error("a program is sealed once");
+  arena_ = std::make_unique<Mapping>(arena_bytes(limits_, token_bytes, sample_bytes, fixed_bytes, worker_bytes));
+  frame_.worker_bytes = align(worker_bytes);
+  frame_.workers = arena_->data();
+  frame_.fixed = frame_.workers + frame_.worker_bytes * limits_.workers;
+  frame_.samples = frame_.fixed + align(fixed_bytes);
+  frame_.tokens = frame_.samples + align(sample_bytes) * limits_.max_samples;
+}
+
+std::shared_ptr<const Step> Program::prepare(const StepArrays& arrays) const {
+  return std::make_shared<const Step>(arrays, limits_, shapes_);
+}
+
+void Program::run(const Step& step) {
+  if (!arena_) throw std::logic_error("a program runs after it is sealed");
+  std::lock_guard<std::mutex> lock(running_);
+  frame_.step = &step;
+  Replay replay(stages_, frame_);
+  pool_->run(replay);
+  frame_.step = nullptr;
+}
+
+}  // namespace octavo

@@ -1,0 +1,101 @@
+// Stages of a program: what workers compute between two borders, and how each kind is cut into chunks.
+//
+// How a stage is cut depends on the step and on the number of workers; what a row gets does not.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "program/row_ops.h"
+
+namespace octavo {
+
+class Stage {
+ public:
+  virtual ~Stage() = default;
+  // Decides the cut for this step and returns the number of chunks.
+  virtual int64_t open(const Frame& frame) = 0;
+  virtual void work(const Frame& frame, int64_t chunk, int worker) const = 0;
+};
+
+// A chain of row operations: each chunk takes its rows through all of them.
+class RowStage final : public Stage {
+ public:
+  RowStage(Extent extent, std::vector<std::unique_ptr<RowOp>> ops);
+  int64_t open(const Frame& frame) override;
+  void work(const Frame& frame, int64_t chunk, int worker) const override;
+
+ private:
+  Extent extent_;
+  std::vector<std::unique_ptr<RowOp>> ops_;
+  double row_ns_ = 0;
+  int64_t rows_ = 0, grain_ = 1;
+};
+
+// One product with a weight and what is done to its outputs while they are in cache.
+struct LinearTask {
+  MatrixRef weight;
+  Buffer act;           // rows as quantize writes them, or plain floats where the format multiplies those
+  Buffer out;
+  Epilogue epilogue;
+  VectorRef bias;       // may be null
+  float factor = 1.0f;  // then soft_cap (0: none)
+  float soft_cap = 0.0f;
+};
+
+// Products that do not depend on each other, over the same rows.
+class LinearStage final : public Stage {
+ public:
+  LinearStage(Extent extent, std::vector<LinearTask> tasks);
+  int64_t open(const Frame& frame) override;
+  void work(const Frame& frame, int64_t chunk, int worker) const override;
+
+ private:
+  struct Cut {
+    int64_t groups, grain;  // all groups of 16 outputs, groups of a chunk
+    int64_t row_tile;
+    int64_t first_chunk, group_chunks;
+  };
+  void run(const Frame& frame, const LinearTask& task, int64_t row, int64_t rows, int64_t group_begin,
+           int64_t group_end, int worker) const;
+  Extent extent_;
+  std::vector<LinearTask> tasks_;
+  std::vector<Cut> cuts_;
+  int64_t rows_ = 0;
+};
+
+struct AttentionTask {
+  Buffer q, out;
+  KvView kv;
+  size_t shape;         // index into Step::attention
+  AttentionShape facts;
+  float scale, soft_cap;
+  VectorRef sinks;      // may be null
+  Buffer partials;
+};
+
+class AttentionStage final : public Stage {
+ public:
+  explicit AttentionStage(AttentionTask task) : task_(std::move(task)) {}
+  int64_t open(const Frame& frame) override;
+  void work(const Frame& frame, int64_t chunk, int worker) const override;
+
+ private:
+  AttentionTask task_;
+  int64_t works_ = 0, grain_ = 1;
+};
+
+// Puts the splits of long rows together; has no chunks where a step has none.
+class MergeStage final : public Stage {
+ public:
+  explicit MergeStage(AttentionTask task) : task_(std::move(task)) {}
+  int64_t open(const Frame& frame) override;
+  void work(const Frame& frame, int64_t chunk, int worker) const override;
+
+ private:
+  AttentionTask task_;
+  int64_t works_ = 0, grain_ = 1;
+};
+
+}  // namespace octavo
