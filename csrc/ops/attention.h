@@ -59,7 +59,7 @@ struct AttentionPlan {
 };
 
 // Floats of one partial (all query heads of one token and one split).
-constexpr int64_t attention_partial_floats(int64_t num_heads, int64_t head_dim) {
+static constexpr int64_t attention_partial_floats(int64_t num_heads, int64_t head_dim) {
   return (num_heads * (head_dim + 2) + 15) / 16 * 16;
 }
 

@@ -10,11 +10,13 @@
 
 namespace octavo {
 
+// Functions here are static: units of several instruction sets include this file and may not share code.
+
 enum class KvType : int32_t { f32 = 0, f16 = 1, bf16 = 2 };
 
 constexpr int64_t kv_tile = 16;  // tokens of a tile
 
-constexpr int64_t kv_element_bytes(KvType type) { return type == KvType::f32 ? 4 : 2; }
+static constexpr int64_t kv_element_bytes(KvType type) { return type == KvType::f32 ? 4 : 2; }
 
 // One layer's share of the pages of a cache.
 struct KvView {
@@ -27,20 +29,20 @@ struct KvView {
   int32_t place;       // the layer's place within a page
 };
 
-constexpr int64_t kv_page_bytes(KvType type, int64_t page_size, int64_t num_kv_heads, int64_t head_dim,
+static constexpr int64_t kv_page_bytes(KvType type, int64_t page_size, int64_t num_kv_heads, int64_t head_dim,
                                 int64_t layers_per_page) {
   return 2 * layers_per_page * num_kv_heads * page_size * head_dim * kv_element_bytes(type);
 }
 
 // Bytes from the start of a page to a tile of K or of V.
-inline int64_t kv_head_offset(const KvView& kv, int64_t head) {
+static inline int64_t kv_head_offset(const KvView& kv, int64_t head) {
   const int64_t side = int64_t(kv.page_size) * kv.head_dim * kv_element_bytes(kv.type);
   return (int64_t(kv.place) * kv.num_kv_heads + head) * 2 * side;
 }
-inline int64_t kv_k_offset(const KvView& kv, int64_t head, int64_t tile) {
+static inline int64_t kv_k_offset(const KvView& kv, int64_t head, int64_t tile) {
   return kv_head_offset(kv, head) + tile * kv_tile * kv.head_dim * kv_element_bytes(kv.type);
 }
-inline int64_t kv_v_offset(const KvView& kv, int64_t head, int64_t tile) {
+static inline int64_t kv_v_offset(const KvView& kv, int64_t head, int64_t tile) {
   const int64_t side = int64_t(kv.page_size) * kv.head_dim * kv_element_bytes(kv.type);
   return kv_k_offset(kv, head, tile) + side;
 }

@@ -74,27 +74,29 @@ struct OpKernels {
   void (*gather_rows)(ConstRows x, const int32_t* indices, Rows out, int64_t begin, int64_t end, int64_t width);
 
   // --- Parts of sampling (sampling.h) over one row of n values.
-  int64_t (*argmax)(const float* x, int64_t n);                         // the first maximum; NaN never wins
-  float (*log_sum_exp)(const float* x, int64_t n);                      // -inf where all are -inf
-  void (*divide)(const float* x, float divisor, float* out, int64_t n);
-  // Ids of the values >= threshold, ascending; returns how many. ids has room for n.
-  int64_t (*select_at_least)(const float* x, int64_t n, float threshold, int32_t* ids);
+  int64_t (*argmax)(const float* x, int64_t n);                       // the first maximum; NaN never wins
+  float (*log_sum_exp)(const float* x, int64_t n);                    // -inf where all are -inf
+  void (*divide)(const float* x, float divisor, float* out, int64_t n);  // NaN becomes -inf
+  void (*exp_minus)(const float* x, float maximum, float* out, int64_t n);  // exp(x - maximum)
+  void (*block_max)(const float* x, int64_t n, int64_t block, float* out);  // of each `block` values and the rest
+  double (*mass_at_least)(const float* x, const float* mass, int64_t n, float threshold);  // sum of mass, x >= threshold
+  int64_t (*count_at_least)(const float* x, int64_t n, float threshold);
   int64_t (*count_greater)(const float* x, int64_t n, float value);
-  // out[i] = exp(x[i] - maximum).
-  void (*exp_minus)(const float* x, float maximum, float* out, int64_t n);
-  // Ids of tokens i whose Gumbel value x[i] + g(i) may exceed `best`, ascending, never missing one; x are scaled
-  // logits, `row_key` is mix(seed). Returns how many, at most n.
-  int64_t (*gumbel_candidates)(const float* x, int64_t n, uint64_t row_key, int32_t position, float best,
-                               int32_t* ids);
+  // Indices with low <= x <= high, ascending, to ids (room for n); how many.
+  int64_t (*select_between)(const float* x, int64_t n, float low, float high, int32_t* ids);
+  // Indices i with x[i] >= threshold whose x[i] + g(first_id + i) may be at least `best`, ascending, to ids (room for n);
+  // how many. May give a few too many, never misses one. row_key = mix(seed).
+  int64_t (*gumbel_candidates)(const float* x, int64_t n, int64_t first_id, uint64_t row_key, int32_t position,
+                               float threshold, float best, int32_t* ids);
 };
 
 // The kernels of one instruction-set level.
 const OpKernels& op_kernels(Isa isa);
 
 // cos and sin of the tokens [begin, end), the same on every level. Row t of table, 2 * half floats: factor *
-// cos(a_i) for i < half, then factor * sin(a_i), where a_i is float32(position) * inv_freq[i] rounded to float32 and
-// cos, sin are taken in float64.
-void rope_table(const int32_t* positions, const float* inv_freq, int64_t half, float factor, float* table,
+// cos(a_i) for i < half, then factor * sin(a_i), in float64 until stored, where a_i is float32(position) * inv_freq[i]
+// rounded to float32.
+void rope_table(const int32_t* positions, const float* inv_freq, int64_t half, double factor, float* table,
                 int64_t begin, int64_t end);
 
 }  // namespace octavo
