@@ -9,44 +9,52 @@
 namespace octavo {
 namespace OCTAVO_ISA {
 
-using Vm = uint32_t;
+using Vm = Vi;  // all ones or zero
 
-#define OCTAVO_EACH for (int i = 0; i < 16; i++)
+OCTAVO_INLINE Vf f_div(Vf a, Vf b) { return a / b; }
+OCTAVO_INLINE Vf f_max(Vf a, Vf b) { return a > b ? a : b; }
+OCTAVO_INLINE Vf f_min(Vf a, Vf b) { return a < b ? a : b; }
+OCTAVO_INLINE Vi f_bits(Vf a) { return (Vi)a; }
+OCTAVO_INLINE Vf i_floats(Vi a) { return (Vf)a; }
 
-OCTAVO_INLINE Vf f_div(Vf a, Vf b) { OCTAVO_EACH a.v[i] /= b.v[i]; return a; }
-OCTAVO_INLINE Vf f_max(Vf a, Vf b) { OCTAVO_EACH b.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i]; return b; }
-OCTAVO_INLINE Vf f_min(Vf a, Vf b) { OCTAVO_EACH b.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i]; return b; }
-OCTAVO_INLINE Vi f_bits(Vf a) { Vi r; std::memcpy(r.v, a.v, 64); return r; }
-OCTAVO_INLINE Vf i_floats(Vi a) { Vf r; std::memcpy(r.v, a.v, 64); return r; }
-
-OCTAVO_INLINE Vm m_first(int n) { return n >= 16 ? 0xffffu : (1u << n) - 1; }
+OCTAVO_INLINE Vm m_first(int n) { return Vi{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} < i_set1(n); }
 OCTAVO_INLINE Vm m_and(Vm a, Vm b) { return a & b; }
-OCTAVO_INLINE uint32_t m_bits(Vm m) { return m; }
-OCTAVO_INLINE Vm m_ge(Vf a, Vf b) { Vm m = 0; OCTAVO_EACH m |= uint32_t(a.v[i] >= b.v[i]) << i; return m; }
-OCTAVO_INLINE Vm m_gt(Vf a, Vf b) { Vm m = 0; OCTAVO_EACH m |= uint32_t(a.v[i] > b.v[i]) << i; return m; }
-OCTAVO_INLINE Vm m_eq(Vf a, Vf b) { Vm m = 0; OCTAVO_EACH m |= uint32_t(a.v[i] == b.v[i]) << i; return m; }
-OCTAVO_INLINE Vf f_select(Vm m, Vf a, Vf b) { OCTAVO_EACH b.v[i] = m >> i & 1 ? a.v[i] : b.v[i]; return b; }
+OCTAVO_INLINE uint32_t m_bits(Vm m) {
+  uint32_t bits = 0;
+  for (int i = 0; i < 16; i++) bits |= uint32_t(m[i] & 1) << i;
+  return bits;
+}
+OCTAVO_INLINE Vm m_ge(Vf a, Vf b) { return a >= b; }
+OCTAVO_INLINE Vm m_gt(Vf a, Vf b) { return a > b; }
+OCTAVO_INLINE Vm m_eq(Vf a, Vf b) { return a == b; }
+OCTAVO_INLINE Vf f_select(Vm m, Vf a, Vf b) { return m ? a : b; }
 
 // The first n lanes (0 < n <= 16) of memory; the others are zero and not touched.
-OCTAVO_INLINE Vf f_load_first(const float* p, int n) { Vf r = f_zero(); std::memcpy(r.v, p, size_t(n) * 4); return r; }
-OCTAVO_INLINE void f_store_first(float* p, int n, Vf a) { std::memcpy(p, a.v, size_t(n) * 4); }
+OCTAVO_INLINE Vf f_load_first(const float* p, int n) {
+  Vf r = f_zero();
+  std::memcpy(&r, p, size_t(n) * 4);
+  return r;
+}
+OCTAVO_INLINE void f_store_first(float* p, int n, Vf a) { std::memcpy(p, &a, size_t(n) * 4); }
 
 // Pairwise at distance 8, 4, 2, 1.
 OCTAVO_INLINE float f_sum(Vf a) {
+  float lanes[16];
+  f_store(lanes, a);
   for (int step = 8; step > 0; step /= 2)
-    for (int i = 0; i < step; i++) a.v[i] += a.v[i + step];
-  return a.v[0];
+    for (int i = 0; i < step; i++) lanes[i] += lanes[i + step];
+  return lanes[0];
 }
 OCTAVO_INLINE float f_largest(Vf a) {
-  float m = a.v[0];
-  OCTAVO_EACH m = a.v[i] > m ? a.v[i] : m;
+  float m = a[0];
+  for (int i = 1; i < 16; i++) m = a[i] > m ? a[i] : m;
   return m;
 }
 
 OCTAVO_INLINE Vf f_from_bf16(const uint16_t* p) {
-  Vf r;
-  OCTAVO_EACH r.v[i] = bits_to_float(uint32_t(p[i]) << 16);
-  return r;
+  Vi wide;
+  for (int i = 0; i < 16; i++) wide[i] = int32_t(uint32_t(p[i]) << 16);
+  return (Vf)wide;
 }
 // Integers throughout: the worker's floating-point mode may flush subnormal floats.
 OCTAVO_INLINE float from_half(uint16_t h) {
@@ -66,17 +74,21 @@ OCTAVO_INLINE uint16_t to_half(float x) {
   const uint32_t base = exponent < 1 ? kept : uint32_t(exponent) << 10 | kept;
   return uint16_t(sign | (base + (lost > half || (lost == half && (kept & 1)))));  // a carry moves into the exponent
 }
-OCTAVO_INLINE Vf f_from_half(const uint16_t* p) { Vf r; OCTAVO_EACH r.v[i] = from_half(p[i]); return r; }
-OCTAVO_INLINE void f_store_half(uint16_t* p, Vf a) { OCTAVO_EACH p[i] = to_half(a.v[i]); }
+OCTAVO_INLINE Vf f_from_half(const uint16_t* p) {
+  Vf r;
+  for (int i = 0; i < 16; i++) r[i] = from_half(p[i]);
+  return r;
+}
+OCTAVO_INLINE void f_store_half(uint16_t* p, Vf a) {
+  for (int i = 0; i < 16; i++) p[i] = to_half(a[i]);
+}
 OCTAVO_INLINE void f_store_bf16(uint16_t* p, Vf a) {
-  OCTAVO_EACH {
-    const uint32_t bits = float_to_bits(a.v[i]);
+  for (int i = 0; i < 16; i++) {
+    const uint32_t bits = float_to_bits(a[i]);
     p[i] = (bits & 0x7fffffff) > 0x7f800000 ? uint16_t(bits >> 16 | 0x40)
                                             : uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
   }
 }
-
-#undef OCTAVO_EACH
 
 }  // namespace OCTAVO_ISA
 }  // namespace octavo
