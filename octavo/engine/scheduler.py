@@ -1,0 +1,340 @@
+"""Scheduler: decides what the next step computes (schedule) and takes in what it yielded (commit).
+
+There is no prefill or decode phase: every running row has tokens to catch up with, and a step hands out a budget of
+tokens, rows that need one first, then prompt chunks. Rows are served in the order of their keys (priority, arrival,
+completion), and only a later one is ever preempted for an earlier one; so the first always advances, whatever
+happens, and nothing can livelock. Knows no text, no executor and no clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from octavo.base.types import (
+    EngineLimits,
+    PageCopy,
+    Request,
+    RowInit,
+    RowResult,
+    RowStep,
+    StepPlan,
+    StepResult,
+    TokenEvent,
+)  # fmt: skip
+from octavo.engine.prefix import Entry
+from octavo.engine.queues import RowSlots, SequenceQueue
+from octavo.engine.sequence import Finish, Sequence, Status
+from octavo.engine.tables import KvSpace
+
+_MOST_SKIPPED = 1024  # waiting sequences that one step looks past
+
+
+@dataclass
+class _Draft:
+    """A plan in the making."""
+
+    budget: int
+    steps: list[tuple[Sequence, RowStep]] = field(default_factory=list)
+    new_rows: list[RowInit] = field(default_factory=list)
+    copies: list[PageCopy] = field(default_factory=list)
+    preempted: bool = False
+
+
+@dataclass
+class Counters:
+    """What the scheduler has done since the start."""
+
+    preemptions: int = 0
+    prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    generation_tokens: int = 0
+
+
+class Scheduler:
+    """State of all sequences that are not finished. `limits` are refused here if no plan could be made within them."""
+
+    def __init__(self, limits: EngineLimits) -> None:
+        positive = ("num_pages", "page_size", "max_model_len", "max_num_seqs", "max_num_batched_tokens")
+        for name in positive:
+            assert getattr(limits, name) >= 1, f"{name} must be at least 1"
+        assert limits.groups, "a model has at least one KV group"
+        self.limits = limits
+        self.space = KvSpace(limits)
+        self.waiting = SequenceQueue()
+        self.running = SequenceQueue()
+        self.counters = Counters()
+        # every running row may need one token of each step's budget
+        self._slots = RowSlots(min(limits.max_num_seqs, limits.max_num_batched_tokens))
+        self._siblings: dict[str, list[Sequence]] = {}
+        self._in_flight: dict[int, list[tuple[Sequence, RowStep]]] = {}
+        self._num_arrived = 0
+        self._num_planned = 0
+
+    # ------------------------------------------------------------ requests
+
+    def add(self, request: Request) -> list[TokenEvent]:
+        """Queues the request's completions; a request that can never be served ends at once, with an error event."""
+        assert request.request_id not in self._siblings, f"request {request.request_id} is already here"
+        indices = range(request.sampling.n)
+        if not self.space.fits_alone(len(request.prompt_ids)):
+            capacity = self.limits.num_pages * self.limits.page_size
+            error = (
+                f"The prompt has {len(request.prompt_ids)} tokens, but the KV cache holds {capacity} for all layer "
+                "groups together. Shorten the prompt, or give the KV cache more memory (kv_memory_bytes)."
+            )
+            return [
+                TokenEvent(request.request_id, i, (), finish_reason="error", error=error) for i in indices
+            ]
+        self._num_arrived += 1
+        groups = len(self.limits.groups)
+        siblings = [Sequence(request, i, self._num_arrived, groups) for i in indices]
+        self._siblings[request.request_id] = siblings
+        for seq in siblings:
+            self.waiting.add(seq)
+        return []
+
+    def abort(self, request_id: str, index: int | None = None) -> list[TokenEvent]:
+        """Ends a request, or one completion of it, and frees its pages now; a step in flight may still compute it,
+        its result is then dropped. An unknown (finished) one is nothing to do."""
+        events = []
+        for seq in list(self._siblings.get(request_id, ())):
+            if index is None or seq.index == index:
+                events.append(self._event(seq, (), finish=Finish("abort")))
+                self._finish(seq)
+        return events
+
+    @property
+    def has_work(self) -> bool:
+        return bool(len(self.waiting) or len(self.running))
+
+    def check(self) -> None:
+        """Proves the page accounting and the queues (assertions)."""
+        alive = [seq for siblings in self._siblings.values() for seq in siblings]
+        self.space.check(alive)
+        assert len(alive) == len(self.running) + len(self.waiting), "a sequence is in no queue, or in two"
+        for queue, status in ((self.running, Status.RUNNING), (self.waiting, Status.WAITING)):
+            assert all(seq.status is status for seq in queue), f"a sequence in the wrong queue: {status}"
+        slots = [seq.slot for seq in self.running]
+        assert len(set(slots)) == len(slots) and -1 not in slots, "a row slot is used twice"
+        assert not any(any(seq.tables) for seq in self.waiting), "a waiting sequence holds pages"
+
+    # ------------------------------------------------------------ schedule
+
+    def schedule(self) -> StepPlan | None:
+        """The next step, or None if there is nothing to compute."""
+        assert not self._in_flight, "a step is planned after the last one is committed"
+        if not self.has_work:
+            return None
+        draft = _Draft(self.limits.max_num_batched_tokens)
+        self._advance_running(draft)
+        if not draft.preempted:
+            self._admit(draft)
+        assert draft.steps, "sequences are waiting, but none can advance"
+        # rows that need one token first: the order means nothing to the results
+        draft.steps.sort(key=lambda pair: pair[1].num_tokens > 1)
+        plan = StepPlan(
+            step_id=self._num_planned,
+            rows=tuple([step for _, step in draft.steps]),
+            new_rows=tuple(draft.new_rows),
+            free_slots=self._slots.drain_left(),
+            zero_pages=self.space.pool.drain_fresh(),
+            copies=tuple(draft.copies),
+        )
+        self._num_planned += 1
+        self._in_flight[plan.step_id] = draft.steps
+        return plan
+
+    def _advance_running(self, draft: _Draft) -> None:
+        """Serves the running rows in order: a row that needs one token has it reserved, chunks share the rest."""
+        singles = sum(seq.num_remaining == 1 for seq in self.running)
+        draft.budget -= singles
+        for seq in self.running.snapshot():
+            if seq.status is not Status.RUNNING:
+                continue
+            remaining = seq.num_remaining
+            wanted = 1 if remaining == 1 else min(remaining, draft.budget)
+            if wanted <= 0:
+                continue
+            num_tokens = self._make_room(seq, wanted, draft)
+            if num_tokens:
+                self._plan_row(seq, num_tokens, draft)
+                if remaining > 1:
+                    draft.budget -= num_tokens
+
+    def _make_room(self, seq: Sequence, wanted: int, draft: _Draft) -> int:
+        """How many tokens the row can have, after preempting later rows while it can have none; 0: it left itself.
+
+        Rows are served in order, so a row that is preempted here has nothing in this plan yet.
+        """
+        self.space.give_back(seq)
+        while True:
+            num_tokens = min(wanted, self.space.room(seq))
+            if num_tokens > 0:
+                return num_tokens
+            victim = self.running.last()
+            assert len(self.running) > 1, "a sequence that fits alone has no room"
+            self._preempt(victim)
+            draft.preempted = True
+            if victim is seq:
+                return 0
+
+    def _admit(self, draft: _Draft) -> None:
+        """Lets waiting sequences in, strictly in order, while slots, budget and pages last.
+
+        A sequence that waits for another's work (a block in this step, a sibling's prompt) does not hold up the
+        others: it has not been overtaken for resources but spared double work.
+        """
+        if not len(self.waiting) or draft.budget <= 0 or not len(self._slots):
+            return
+        computing = {d for seq, step in draft.steps for d in self.space.computing(seq, step.start + step.num_tokens)}
+        # leave each running row the pages it still needs, and one per group to grow into
+        reserved = sum(map(self.space.pages_missing, self.running)) + len(self.running) * len(self.limits.groups)
+        skipped = 0
+        for seq in self.waiting.snapshot():
+            if draft.budget <= 0 or not len(self._slots) or skipped > _MOST_SKIPPED:
+                return
+            entry = self._entry(seq)
+            if entry is None or (entry.may_wait and self.space.next_digest(seq, entry) in computing):
+                skipped += 1
+                continue
+            if len(self.running) and self.space.pages_to_enter(seq, entry) > self.space.pool.num_free - reserved:
+                return
+            self._enter(seq, entry, draft)
+            num_tokens = min(seq.num_remaining, draft.budget, self.space.room(seq))
+            assert num_tokens > 0, "an admitted sequence has no room"
+            computing.update(self.space.computing(seq, seq.num_computed + num_tokens))
+            self._plan_row(seq, num_tokens, draft)
+            draft.budget -= num_tokens
+            reserved += self.space.pages_missing(seq) + len(self.limits.groups)
+
+    def _entry(self, seq: Sequence) -> Entry | None:
+        """How the sequence can enter now: beside a sibling, or after a cached prefix; None: it waits for a sibling.
+
+        Only a completion that has nothing yet looks for an earlier one that has computed, or will, their prompt.
+        """
+        if seq.num_output == 0 and not seq.wants_prompt_logprobs:
+            for sibling in self._siblings[seq.request_id]:
+                if sibling is seq:
+                    break
+                if sibling.status is Status.RUNNING:
+                    fork = self.space.find_fork(seq, sibling)
+                    if fork is not None:
+                        return fork
+                if sibling.num_output == 0 and sibling.num_computed < seq.num_prompt:
+                    return None
+        return self.space.find_hit(seq)
+
+    def _enter(self, seq: Sequence, entry: Entry, draft: _Draft) -> None:
+        first_time = seq.num_cached < 0
+        seq.slot = self._slots.take()
+        draft.copies.extend(self.space.enter(seq, entry))
+        self.waiting.remove(seq)
+        self.running.add(seq)
+        seq.status = Status.RUNNING
+        if first_time:
+            seq.num_cached = entry.num_tokens
+            if seq.index == 0:
+                self.counters.prompt_tokens += seq.num_prompt
+                self.counters.cached_prompt_tokens += seq.num_cached
+        request = seq.request
+        draft.new_rows.append(
+            RowInit(
+                slot=seq.slot,
+                token_ids=tuple(seq.tokens),
+                num_prompt=seq.num_prompt,
+                sampling=request.sampling,
+                seed=seq.seed,
+                eos_token_ids=request.eos_token_ids,
+                bad_word_ids=request.bad_word_ids,
+            )
+        )
+
+    def _plan_row(self, seq: Sequence, num_tokens: int, draft: _Draft) -> RowStep:
+        start = seq.num_computed
+        end = start + num_tokens
+        step = RowStep(
+            slot=seq.slot,
+            start=start,
+            num_tokens=num_tokens,
+            new_pages=self.space.extend(seq, end),
+            sample=end == len(seq.tokens),
+            prompt_logprobs_from=seq.prompt_logprobs_next if seq.wants_prompt_logprobs else -1,
+        )
+        draft.steps.append((seq, step))
+        return step
+
+    def _preempt(self, seq: Sequence) -> None:
+        """Back to the queue: pages are freed, and everything is computed again when it returns."""
+        self.running.remove(seq)
+        self._slots.leave(seq.slot)
+        self.space.release(seq)
+        seq.status = Status.WAITING
+        self.waiting.add(seq)
+        self.counters.preemptions += 1
+
+    # ------------------------------------------------------------ commit
+
+    def commit(self, plan: StepPlan, result: StepResult) -> list[TokenEvent]:
+        """Takes in a step's result: tokens are appended, full blocks published, sequences finish or go on."""
+        assert result.step_id == plan.step_id, f"step {plan.step_id} was answered by {result.step_id}"
+        events = []
+        for (seq, step), row in zip(self._in_flight.pop(plan.step_id), result.rows, strict=True):
+            if seq.status is Status.FINISHED:
+                continue  # aborted while the step ran
+            assert row.slot == step.slot, "rows of the result are in the order of the plan"
+            event = self._commit_row(seq, step, row)
+            if event is not None:
+                events.append(event)
+        return events
+
+    def _commit_row(self, seq: Sequence, step: RowStep, row: RowResult) -> TokenEvent | None:
+        """Accepts what the result says: of the drafts, those before the last token were right and are computed."""
+        accepted = len(row.token_ids) - 1 if step.draft_ids else 0
+        computed = step.start + step.num_tokens - len(step.draft_ids) + accepted
+        finish: Finish | None = None
+        taken = 0
+        for token in row.token_ids:
+            seq.tokens.append(token)
+            taken += 1
+            finish = seq.finish_after(token, self.limits.max_model_len)
+            if finish is not None:
+                break
+        if finish is None and taken and not self.space.fits_alone(len(seq.tokens)):
+            finish = Finish("length")  # the whole pool could not hold one token more
+        seq.num_computed = min(computed, len(seq.tokens))
+        seq.prompt_logprobs_next += len(row.prompt_logprobs)
+        self.space.publish(seq)
+        self.counters.generation_tokens += taken
+        if not taken and not row.prompt_logprobs:
+            return None
+        event = self._event(seq, row.token_ids[:taken], finish=finish, row=row)
+        if finish is not None:
+            self._finish(seq)
+        return event
+
+    def _event(
+        self, seq: Sequence, token_ids: tuple[int, ...], *, finish: Finish | None, row: RowResult | None = None
+    ) -> TokenEvent:
+        return TokenEvent(
+            request_id=seq.request_id,
+            index=seq.index,
+            token_ids=token_ids,
+            logprobs=row.logprobs[: len(token_ids)] if row else (),
+            prompt_logprobs=row.prompt_logprobs if row else (),
+            num_cached_tokens=max(0, seq.num_cached),
+            finish_reason=finish.reason if finish else None,
+            stop_reason=finish.stop_reason if finish else None,
+        )
+
+    def _finish(self, seq: Sequence) -> None:
+        if seq.status is Status.RUNNING:
+            self.running.remove(seq)
+            self._slots.leave(seq.slot)
+        else:
+            self.waiting.remove(seq)
+        self.space.release(seq)
+        seq.status = Status.FINISHED
+        siblings = self._siblings[seq.request_id]
+        siblings.remove(seq)
+        if not siblings:
+            del self._siblings[seq.request_id]

@@ -1,0 +1,1 @@
+"""Executors: how a plan reaches the runner or runners."""
