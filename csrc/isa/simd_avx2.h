@@ -53,6 +53,7 @@ OCTAVO_INLINE void i_store(void* p, Vi a) {
 }
 OCTAVO_INLINE Vi i_add(Vi a, Vi b) { return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)}; }
 OCTAVO_INLINE Vi i_mul(Vi a, Vi b) { return {_mm256_mullo_epi32(a.lo, b.lo), _mm256_mullo_epi32(a.hi, b.hi)}; }
+OCTAVO_INLINE Vi i_and(Vi a, Vi b) { return {_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)}; }
 OCTAVO_INLINE Vi i_or(Vi a, Vi b) { return {_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)}; }
 OCTAVO_INLINE Vi i_max(Vi a, Vi b) { return {_mm256_max_epi32(a.lo, b.lo), _mm256_max_epi32(a.hi, b.hi)}; }
 template <int N> OCTAVO_INLINE Vi i_shl(Vi a) { return {_mm256_slli_epi32(a.lo, N), _mm256_slli_epi32(a.hi, N)}; }
@@ -91,12 +92,14 @@ OCTAVO_INLINE Vi i_round(Vf a) { return {_mm256_cvtps_epi32(a.lo), _mm256_cvtps_
 
 OCTAVO_INLINE Vb b_load(const uint8_t* p) { return i_load(p); }
 OCTAVO_INLINE void b_store(uint8_t* p, Vb a) { i_store(p, a); }
-OCTAVO_INLINE __m256i shift_mask(__m256i a, int n, uint8_t mask) {
-  const __m256i moved = n == 0 ? a : n > 0 ? _mm256_slli_epi16(a, n) : _mm256_srli_epi16(a, -n);
-  return _mm256_and_si256(moved, _mm256_set1_epi8(char(mask)));
+OCTAVO_INLINE Vb b_load_unaligned(const uint8_t* p) { return i_load(p); }
+template <int n> OCTAVO_INLINE __m256i shift_mask(__m256i a, uint8_t mask) {
+  if constexpr (n > 0) a = _mm256_slli_epi16(a, n);
+  if constexpr (n < 0) a = _mm256_srli_epi16(a, -n);
+  return _mm256_and_si256(a, _mm256_set1_epi8(char(mask)));
 }
-OCTAVO_INLINE Vb b_shift_mask(Vb a, int n, uint8_t mask) {
-  return {shift_mask(a.lo, n, mask), shift_mask(a.hi, n, mask)};
+template <int n> OCTAVO_INLINE Vb b_shift_mask(Vb a, uint8_t mask) {
+  return {shift_mask<n>(a.lo, mask), shift_mask<n>(a.hi, mask)};
 }
 OCTAVO_INLINE Vb b_or(Vb a, Vb b) { return i_or(a, b); }
 

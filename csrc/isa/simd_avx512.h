@@ -3,6 +3,11 @@
 
 #include <immintrin.h>
 
+// GCC 12 takes the deliberately undefined operands inside its own intrinsics for mistakes.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -47,6 +52,7 @@ OCTAVO_INLINE Vi i_load(const void* p) { return _mm512_loadu_si512(p); }
 OCTAVO_INLINE void i_store(void* p, Vi a) { _mm512_storeu_si512(p, a); }
 OCTAVO_INLINE Vi i_add(Vi a, Vi b) { return _mm512_add_epi32(a, b); }
 OCTAVO_INLINE Vi i_mul(Vi a, Vi b) { return _mm512_mullo_epi32(a, b); }
+OCTAVO_INLINE Vi i_and(Vi a, Vi b) { return _mm512_and_si512(a, b); }
 OCTAVO_INLINE Vi i_or(Vi a, Vi b) { return _mm512_or_si512(a, b); }
 OCTAVO_INLINE Vi i_max(Vi a, Vi b) { return _mm512_max_epi32(a, b); }
 template <int N> OCTAVO_INLINE Vi i_shl(Vi a) { return _mm512_slli_epi32(a, N); }
@@ -68,9 +74,11 @@ OCTAVO_INLINE Vi i_round(Vf a) { return _mm512_cvtps_epi32(a); }
 
 OCTAVO_INLINE Vb b_load(const uint8_t* p) { return _mm512_load_si512(p); }
 OCTAVO_INLINE void b_store(uint8_t* p, Vb a) { _mm512_store_si512(p, a); }
-OCTAVO_INLINE Vb b_shift_mask(Vb a, int n, uint8_t mask) {
-  const __m512i moved = n == 0 ? a : n > 0 ? _mm512_slli_epi16(a, unsigned(n)) : _mm512_srli_epi16(a, unsigned(-n));
-  return _mm512_and_si512(moved, _mm512_set1_epi8(char(mask)));
+OCTAVO_INLINE Vb b_load_unaligned(const uint8_t* p) { return _mm512_loadu_si512(p); }
+template <int n> OCTAVO_INLINE Vb b_shift_mask(Vb a, uint8_t mask) {
+  if constexpr (n > 0) a = _mm512_slli_epi16(a, n);
+  if constexpr (n < 0) a = _mm512_srli_epi16(a, -n);
+  return _mm512_and_si512(a, _mm512_set1_epi8(char(mask)));
 }
 OCTAVO_INLINE Vb b_or(Vb a, Vb b) { return _mm512_or_si512(a, b); }
 

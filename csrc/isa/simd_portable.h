@@ -1,4 +1,4 @@
-// Vectors of the portable level: 16 lanes as plain arrays that the compiler may vectorise.
+// Vectors of the portable level: 16 lanes in the compiler's generic vectors, which it lowers to what the machine has.
 //
 // Included first in a translation unit that defines OCTAVO_ISA, the namespace of the level. All simd_*.h give the same
 // names: Vf (16 floats), Vi (16 int32), Vb (64 bytes). No standard container or function template is used in these
@@ -9,17 +9,22 @@
 #include <cstdint>
 #include <cstring>
 
+// Vectors wider than the machine's are passed between inlined functions only, never over a real call.
+#pragma GCC diagnostic ignored "-Wpsabi"
+
 #define OCTAVO_INLINE static inline __attribute__((always_inline))
 
 namespace octavo {
 namespace OCTAVO_ISA {
 
-struct Vf { float v[16]; };
-struct Vi { int32_t v[16]; };
-struct Vb { uint8_t v[64]; };
+typedef float Vf __attribute__((vector_size(64)));
+typedef int32_t Vi __attribute__((vector_size(64)));
+typedef uint8_t Vb __attribute__((vector_size(64)));
+typedef uint32_t Vu __attribute__((vector_size(64)));
+typedef int16_t Vs __attribute__((vector_size(64)));
 
 constexpr bool has_native_bf16 = false;
-constexpr int num_vector_registers = 8;  // of 16 lanes, roughly: what tile shapes are chosen by
+constexpr int num_vector_registers = 4;  // of 16 lanes, roughly: what tile shapes are chosen by
 
 #define OCTAVO_EACH for (int i = 0; i < 16; i++)
 
@@ -33,79 +38,81 @@ OCTAVO_INLINE float half_to_float(uint16_t h) {
   return bits_to_float(sign | float_to_bits(bits_to_float(rest << 13) * 0x1p112f));
 }
 
-OCTAVO_INLINE Vf f_zero() { Vf r; OCTAVO_EACH r.v[i] = 0; return r; }
-OCTAVO_INLINE Vf f_set1(float x) { Vf r; OCTAVO_EACH r.v[i] = x; return r; }
-OCTAVO_INLINE Vf f_load(const float* p) { Vf r; std::memcpy(r.v, p, 64); return r; }
-OCTAVO_INLINE void f_store(float* p, Vf a) { std::memcpy(p, a.v, 64); }
-OCTAVO_INLINE Vf f_add(Vf a, Vf b) { OCTAVO_EACH a.v[i] += b.v[i]; return a; }
-OCTAVO_INLINE Vf f_sub(Vf a, Vf b) { OCTAVO_EACH a.v[i] -= b.v[i]; return a; }
-OCTAVO_INLINE Vf f_mul(Vf a, Vf b) { OCTAVO_EACH a.v[i] *= b.v[i]; return a; }
-OCTAVO_INLINE Vf f_fma(Vf a, Vf b, Vf c) { OCTAVO_EACH c.v[i] = std::fma(a.v[i], b.v[i], c.v[i]); return c; }
-OCTAVO_INLINE Vf f_from_i(Vi a) { Vf r; OCTAVO_EACH r.v[i] = float(a.v[i]); return r; }
-OCTAVO_INLINE Vf f_neg(Vf a) { OCTAVO_EACH a.v[i] = -a.v[i]; return a; }
+OCTAVO_INLINE Vf f_zero() { return Vf{}; }
+OCTAVO_INLINE Vf f_set1(float x) { return Vf{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
+OCTAVO_INLINE Vf f_load(const float* p) { Vf r; std::memcpy(&r, p, 64); return r; }
+OCTAVO_INLINE void f_store(float* p, Vf a) { std::memcpy(p, &a, 64); }
+OCTAVO_INLINE Vf f_add(Vf a, Vf b) { return a + b; }
+OCTAVO_INLINE Vf f_sub(Vf a, Vf b) { return a - b; }
+OCTAVO_INLINE Vf f_mul(Vf a, Vf b) { return a * b; }
+OCTAVO_INLINE Vf f_fma(const Vf& a, const Vf& b, const Vf& c) {
+  Vf r;
+  OCTAVO_EACH r[i] = std::fma(a[i], b[i], c[i]);
+  return r;
+}
+OCTAVO_INLINE Vf f_from_i(Vi a) { return __builtin_convertvector(a, Vf); }
+OCTAVO_INLINE Vf f_neg(Vf a) { return -a; }
 OCTAVO_INLINE Vf f_from_f16(const uint8_t* p) {
   uint16_t h[16];
   std::memcpy(h, p, 32);
   Vf r;
-  OCTAVO_EACH r.v[i] = half_to_float(h[i]);
+  OCTAVO_EACH r[i] = half_to_float(h[i]);
   return r;
 }
 
-OCTAVO_INLINE Vi i_zero() { Vi r; OCTAVO_EACH r.v[i] = 0; return r; }
-OCTAVO_INLINE Vi i_set1(int32_t x) { Vi r; OCTAVO_EACH r.v[i] = x; return r; }
-OCTAVO_INLINE Vi i_load(const void* p) { Vi r; std::memcpy(r.v, p, 64); return r; }
-OCTAVO_INLINE void i_store(void* p, Vi a) { std::memcpy(p, a.v, 64); }
-OCTAVO_INLINE Vi i_add(Vi a, Vi b) { OCTAVO_EACH a.v[i] += b.v[i]; return a; }
-OCTAVO_INLINE Vi i_mul(Vi a, Vi b) { OCTAVO_EACH a.v[i] *= b.v[i]; return a; }
-OCTAVO_INLINE Vi i_or(Vi a, Vi b) { OCTAVO_EACH a.v[i] |= b.v[i]; return a; }
-OCTAVO_INLINE Vi i_max(Vi a, Vi b) { OCTAVO_EACH a.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i]; return a; }
-template <int N> OCTAVO_INLINE Vi i_shl(Vi a) { OCTAVO_EACH a.v[i] = int32_t(uint32_t(a.v[i]) << N); return a; }
-template <int N> OCTAVO_INLINE Vi i_sar(Vi a) { OCTAVO_EACH a.v[i] >>= N; return a; }
+OCTAVO_INLINE Vi i_zero() { return Vi{}; }
+OCTAVO_INLINE Vi i_set1(int32_t x) { return Vi{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
+OCTAVO_INLINE Vi i_load(const void* p) { Vi r; std::memcpy(&r, p, 64); return r; }
+OCTAVO_INLINE void i_store(void* p, Vi a) { std::memcpy(p, &a, 64); }
+OCTAVO_INLINE Vi i_add(Vi a, Vi b) { return a + b; }
+OCTAVO_INLINE Vi i_mul(Vi a, Vi b) { return a * b; }
+OCTAVO_INLINE Vi i_and(Vi a, Vi b) { return a & b; }
+OCTAVO_INLINE Vi i_or(Vi a, Vi b) { return a | b; }
+OCTAVO_INLINE Vi i_max(Vi a, Vi b) { return a > b ? a : b; }
+template <int N> OCTAVO_INLINE Vi i_shl(Vi a) { return (Vi)((Vu)a << N); }
+template <int N> OCTAVO_INLINE Vi i_sar(Vi a) { return a >> N; }
 // Pairs of int16: lo * lo + hi * hi in each lane.
-OCTAVO_INLINE Vi i_madd16(Vi a, Vi b) {
-  OCTAVO_EACH a.v[i] = int16_t(a.v[i]) * int16_t(b.v[i]) + int16_t(a.v[i] >> 16) * int16_t(b.v[i] >> 16);
-  return a;
-}
-OCTAVO_INLINE Vi i_from_u8(const uint8_t* p) { Vi r; OCTAVO_EACH r.v[i] = p[i]; return r; }
-OCTAVO_INLINE Vi i_from_i8(const uint8_t* p) { Vi r; OCTAVO_EACH r.v[i] = int8_t(p[i]); return r; }
-OCTAVO_INLINE void i_store_i8(int8_t* p, Vi a) { OCTAVO_EACH p[i] = int8_t(a.v[i]); }
-OCTAVO_INLINE int32_t i_sum(Vi a) { int32_t s = 0; OCTAVO_EACH s += a.v[i]; return s; }
-OCTAVO_INLINE int32_t i_largest(Vi a) { int32_t m = a.v[0]; OCTAVO_EACH m = a.v[i] > m ? a.v[i] : m; return m; }
-OCTAVO_INLINE Vi i_abs_bits(Vf a) { Vi r; OCTAVO_EACH r.v[i] = int32_t(float_to_bits(a.v[i]) & 0x7fffffff); return r; }
+OCTAVO_INLINE Vi i_madd16(Vi a, Vi b) { return i_sar<16>(i_shl<16>(a)) * i_sar<16>(i_shl<16>(b)) + (a >> 16) * (b >> 16); }
+OCTAVO_INLINE Vi i_from_u8(const uint8_t* p) { Vi r; OCTAVO_EACH r[i] = p[i]; return r; }
+OCTAVO_INLINE Vi i_from_i8(const uint8_t* p) { Vi r; OCTAVO_EACH r[i] = int8_t(p[i]); return r; }
+OCTAVO_INLINE void i_store_i8(int8_t* p, Vi a) { OCTAVO_EACH p[i] = int8_t(a[i]); }
+OCTAVO_INLINE int32_t i_sum(Vi a) { int32_t s = 0; OCTAVO_EACH s += a[i]; return s; }
+OCTAVO_INLINE int32_t i_largest(Vi a) { int32_t m = a[0]; OCTAVO_EACH m = a[i] > m ? a[i] : m; return m; }
+OCTAVO_INLINE Vi i_abs_bits(Vf a) { return (Vi)a & i_set1(0x7fffffff); }
 // To nearest, ties to even; |a| below 2^22.
 OCTAVO_INLINE Vi i_round(Vf a) {
-  Vi r;
-  OCTAVO_EACH r.v[i] = int32_t((a.v[i] + 12582912.0f) - 12582912.0f);
-  return r;
+  const Vf magic = f_set1(12582912.0f);
+  return __builtin_convertvector((a + magic) - magic, Vi);
 }
 
-OCTAVO_INLINE Vb b_load(const uint8_t* p) { Vb r; std::memcpy(r.v, p, 64); return r; }
-OCTAVO_INLINE void b_store(uint8_t* p, Vb a) { std::memcpy(p, a.v, 64); }
-// Shifts of bytes that move no bit into a neighbour that the mask keeps; n > 0 to the left, n < 0 to the right.
-OCTAVO_INLINE Vb b_shift_mask(Vb a, int n, uint8_t mask) {
-  for (int i = 0; i < 64; i++) a.v[i] = uint8_t((n >= 0 ? a.v[i] << n : a.v[i] >> -n) & mask);
-  return a;
+OCTAVO_INLINE Vb b_load(const uint8_t* p) { Vb r; std::memcpy(&r, p, 64); return r; }
+OCTAVO_INLINE Vb b_load_unaligned(const uint8_t* p) { return b_load(p); }
+OCTAVO_INLINE void b_store(uint8_t* p, Vb a) { std::memcpy(p, &a, 64); }
+// Every byte shifted (n > 0 to the left, n < 0 to the right) and masked. The mask must drop what a wider shift would
+// bring in from a neighbouring byte.
+template <int n> OCTAVO_INLINE Vb b_shift_mask(Vb a, uint8_t mask) {
+  const uint32_t wide = mask * 0x01010101u;
+  const Vu moved = n >= 0 ? (Vu)a << (n & 7) : (Vu)a >> (-n & 7);
+  return (Vb)(moved & (Vu)i_set1(int32_t(wide)));
 }
-OCTAVO_INLINE Vb b_or(Vb a, Vb b) { for (int i = 0; i < 64; i++) a.v[i] |= b.v[i]; return a; }
+OCTAVO_INLINE Vb b_or(Vb a, Vb b) { return a | b; }
+
+OCTAVO_INLINE Vs pair16(int8_t low, int8_t high) {
+  return (Vs)i_set1((low & 0xffff) | int32_t(uint32_t(high) << 16));
+}
 
 // Lane o: acc + sum of line[4 o + i] * four[i], bytes unsigned times signed, exact. full: bytes above 128 occur.
+// A product is at most 255 * 127 in magnitude and fits int16.
 template <bool full> OCTAVO_INLINE Vi dot4(Vi acc, Vb line, const int8_t* four) {
-  OCTAVO_EACH acc.v[i] += line.v[4 * i] * four[0] + line.v[4 * i + 1] * four[1] + line.v[4 * i + 2] * four[2] +
-                          line.v[4 * i + 3] * four[3];
-  return acc;
+  const Vi mask = i_set1(0x00ff00ff);
+  const Vi even = (Vi)((Vs)((Vi)line & mask) * pair16(four[0], four[2]));
+  const Vi odd = (Vi)((Vs)((Vi)((Vu)line >> 8) & mask) * pair16(four[1], four[3]));
+  return acc + i_sar<16>(i_shl<16>(even)) + (even >> 16) + i_sar<16>(i_shl<16>(odd)) + (odd >> 16);
 }
 
 // Pairs of bf16: the even and the odd ones as floats.
-OCTAVO_INLINE Vf f_bf16_even(Vb a) {
-  Vf r;
-  OCTAVO_EACH { uint16_t h; std::memcpy(&h, a.v + 4 * i, 2); r.v[i] = bits_to_float(uint32_t(h) << 16); }
-  return r;
-}
-OCTAVO_INLINE Vf f_bf16_odd(Vb a) {
-  Vf r;
-  OCTAVO_EACH { uint16_t h; std::memcpy(&h, a.v + 4 * i + 2, 2); r.v[i] = bits_to_float(uint32_t(h) << 16); }
-  return r;
-}
+OCTAVO_INLINE Vf f_bf16_even(Vb a) { return (Vf)i_shl<16>((Vi)a); }
+OCTAVO_INLINE Vf f_bf16_odd(Vb a) { return (Vf)((Vi)a & i_set1(int32_t(0xffff0000))); }
 
 #undef OCTAVO_EACH
 

@@ -1,0 +1,70 @@
+// Products of F32, F16 and BF16 weights: tiles of M rows x G groups of 16 outputs.
+namespace octavo {
+namespace OCTAVO_ISA {
+
+template <Format F> struct FloatKernel {
+  // Bytes of one step (one input; BF16: a pair) of a group.
+  static constexpr size_t step_bytes = F == Format::F16 ? 32 : 64;
+
+  template <int M, int G>
+  OCTAVO_INLINE void tile(const Matrix& w, int64_t group, const uint8_t* const (&rows)[M], Vf (&acc)[M][G]) {
+    const uint8_t* at[G];
+    for (int g = 0; g < G; g++) at[g] = w.data + size_t(group + g) * w.group_step;
+    for (int m = 0; m < M; m++)
+      for (int g = 0; g < G; g++) acc[m][g] = f_zero();
+#pragma GCC unroll 2
+    for (int64_t j = 0; j < w.steps; j++) {
+      add_step<M, G>(at, rows, j, acc);
+      for (int g = 0; g < G; g++) at[g] += step_bytes;
+    }
+  }
+
+  template <int M, int G>
+  OCTAVO_INLINE void add_step(const uint8_t* const (&at)[G], const uint8_t* const (&rows)[M], int64_t j,
+                              Vf (&acc)[M][G]) {
+    if constexpr (F == Format::BF16) {
+      Vb line[G];
+      unroll<G>(OCTAVO_LAMBDA(g_) { constexpr int g = decltype(g_)::value; line[g] = b_load(at[g]); });
+      unroll<M>(OCTAVO_LAMBDA(m_) {
+        constexpr int m = decltype(m_)::value;
+        add_pair<M, G, m>(line, rows[m] + 4 * j, acc);
+      });
+    } else {
+      Vf w[G];
+      unroll<G>(OCTAVO_LAMBDA(g_) {
+        constexpr int g = decltype(g_)::value;
+        if constexpr (F == Format::F32) w[g] = f_load(reinterpret_cast<const float*>(at[g]));
+        else w[g] = f_from_f16(at[g]);
+      });
+      unroll<M>(OCTAVO_LAMBDA(m_) {
+        constexpr int m = decltype(m_)::value;
+        const Vf x = f_set1(reinterpret_cast<const float*>(rows[m])[j]);
+        unroll<G>(OCTAVO_LAMBDA(g_) {
+          constexpr int g = decltype(g_)::value;
+          acc[m][g] = f_fma(w[g], x, acc[m][g]);
+        });
+      });
+    }
+  }
+
+  template <int M, int G, int m>
+  OCTAVO_INLINE void add_pair(const Vb (&line)[G], const uint8_t* pair, Vf (&acc)[M][G]) {
+    uint32_t bits;
+    std::memcpy(&bits, pair, 4);
+    if constexpr (has_native_bf16) {
+      unroll<G>(OCTAVO_LAMBDA(g_) {
+        constexpr int g = decltype(g_)::value;
+        acc[m][g] = f_dot_bf16(acc[m][g], line[g], int32_t(bits));
+      });
+    } else {
+      const Vf even = f_set1(bits_to_float(bits << 16)), odd = f_set1(bits_to_float(bits & 0xffff0000));
+      unroll<G>(OCTAVO_LAMBDA(g_) {
+        constexpr int g = decltype(g_)::value;
+        acc[m][g] = f_fma(f_bf16_odd(line[g]), odd, f_fma(f_bf16_even(line[g]), even, acc[m][g]));
+      });
+    }
+  }
+};
+
+}  // namespace OCTAVO_ISA
+}  // namespace octavo

@@ -1,0 +1,157 @@
+// The linear kernels of one instruction-set level. Included after the level's simd_*.h in a unit that defines
+// OCTAVO_ISA; everything has internal linkage or lives in the level's namespace.
+//
+// Tile shapes follow the number of rows; the sum of an output does not (linear.h), so every shape gives the same bits.
+#include "layout.h"
+
+namespace octavo {
+namespace OCTAVO_ISA {
+
+// A weight as the tiles see it: groups group_step bytes apart, `steps` blocks (or inputs, or pairs) long.
+struct Matrix {
+  const uint8_t* data;
+  size_t group_step, quant_area;
+  int64_t steps;
+};
+
+}  // namespace OCTAVO_ISA
+}  // namespace octavo
+
+#include "codecs.inl"
+#include "quantize.inl"
+#include "block_tiles.inl"
+#include "float_tiles.inl"
+
+namespace octavo {
+namespace OCTAVO_ISA {
+
+constexpr bool wide_registers = num_vector_registers >= 32;
+constexpr int max_tile_rows = wide_registers ? 8 : num_vector_registers / 2;
+
+// Rows row .. row + valid of groups group .. group + G; missing rows of the tile repeat the last one and are not stored.
+template <class Kernel, int M, int G>
+static __attribute__((noinline)) void run_tile(const Product& p, const Matrix& w, int64_t w_group, int64_t group,
+                                               int64_t row, int64_t valid) {
+  const uint8_t* rows[M];
+  for (int m = 0; m < M; m++) rows[m] = p.act + size_t(row + (m < valid ? m : valid - 1)) * p.act_stride;
+  Vf acc[M][G];
+  Kernel::template tile<M, G>(w, w_group, rows, acc);
+  unroll<M>(OCTAVO_LAMBDA(m_) {
+    constexpr int m = decltype(m_)::value;
+    if (m >= valid) return;
+    unroll<G>(OCTAVO_LAMBDA(g_) {
+      constexpr int g = decltype(g_)::value;
+      const int64_t output = (group + g) * lanes, count = p.weight.n - output;
+      float* out = p.out + (row + m) * p.ld_out + output;
+      if (count >= lanes) {
+        f_store(out, p.epilogue == Epilogue::add ? f_add(f_load(out), acc[m][g]) : acc[m][g]);
+      } else {
+        alignas(64) float tail[lanes];
+        f_store(tail, acc[m][g]);
+        for (int64_t i = 0; i < count; i++) out[i] = p.epilogue == Epilogue::add ? out[i] + tail[i] : tail[i];
+      }
+    });
+  });
+}
+
+// All rows of one step of G groups, in tiles of up to max_tile_rows.
+template <class Kernel, int G, int MaxM>
+OCTAVO_INLINE void run_rows(const Product& p, const Matrix& w, int64_t w_group, int64_t group) {
+  for (int64_t row = 0; row < p.rows;) {
+    const int64_t left = p.rows - row;
+    if constexpr (MaxM >= 8) {
+      if (left > 4) {
+        const int64_t valid = left < 8 ? left : 8;
+        run_tile<Kernel, 8, G>(p, w, w_group, group, row, valid);
+        row += valid;
+        continue;
+      }
+    }
+    if constexpr (MaxM >= 4) {
+      if (left > 2) {
+        const int64_t valid = left < 4 ? left : 4;
+        run_tile<Kernel, 4, G>(p, w, w_group, group, row, valid);
+        row += valid;
+        continue;
+      }
+    }
+    if constexpr (MaxM >= 2) {
+      if (left == 2) {
+        run_tile<Kernel, 2, G>(p, w, w_group, group, row, 2);
+        row += 2;
+        continue;
+      }
+    }
+    run_tile<Kernel, 1, G>(p, w, w_group, group, row, 1);
+    row++;
+  }
+}
+
+template <class Kernel, int G, int MaxM>
+OCTAVO_INLINE void run_groups(const Product& p, const Matrix& w) {
+  int64_t group = p.group_begin;
+  if constexpr (G > 1)
+    for (; group + G <= p.group_end; group += G) run_rows<Kernel, G, MaxM>(p, w, group, group);
+  for (; group < p.group_end; group++) run_rows<Kernel, 1, MaxM>(p, w, group, group);
+}
+
+// Few rows: tiles as wide as the registers allow, which also walks several streams of memory at once.
+template <class Kernel> OCTAVO_INLINE void run_direct(const Product& p, const Matrix& w) {
+  if constexpr (wide_registers) {
+    if (p.rows == 1) run_groups<Kernel, 4, 1>(p, w);
+    else if (p.rows <= 4) run_groups<Kernel, 2, 4>(p, w);
+    else run_groups<Kernel, 1, 8>(p, w);
+  } else {
+    if (p.rows == 1) run_groups<Kernel, num_vector_registers / 4, 1>(p, w);
+    else run_groups<Kernel, 1, max_tile_rows>(p, w);
+  }
+}
+
+template <Format F> static void multiply_blocks(const Product& p) {
+  using C = typename CodecOf<F>::type;
+  const int64_t blocks = p.weight.k / act_block;
+  const size_t area = size_t(blocks) * C::quant_bytes;
+  const size_t group_step = round_up_64(area + size_t(blocks / C::per_super) * C::scale_bytes);
+  const Matrix packed = {p.weight.data, group_step, area, blocks};
+  if constexpr (F == Format::Q8_0) {
+    run_direct<BlockKernel<C>>(p, packed);
+  } else {
+    if (p.rows <= max_tile_rows) return run_direct<BlockKernel<C>>(p, packed);
+    const Matrix panel = {p.scratch, 0, size_t(blocks) * 512, blocks};
+    for (int64_t group = p.group_begin; group < p.group_end; group++) {
+      unpack_panel<C>(packed.data + size_t(group) * group_step, area, blocks, p.scratch);
+      run_rows<BlockKernel<PanelCodec<C::scaling, C::offset>>, 1, max_tile_rows>(p, panel, 0, group);
+    }
+  }
+}
+
+template <Format F> static void multiply_floats(const Product& p) {
+  const int64_t steps = F == Format::BF16 ? (p.weight.k + 1) / 2 : p.weight.k;
+  const size_t group_step = round_up_64(size_t(steps) * FloatKernel<F>::step_bytes);
+  run_direct<FloatKernel<F>>(p, {p.weight.data, group_step, 0, steps});
+}
+
+static void multiply(const Product& p) {
+  if (p.rows <= 0) return;
+  switch (p.weight.format) {
+    case Format::F32: return multiply_floats<Format::F32>(p);
+    case Format::F16: return multiply_floats<Format::F16>(p);
+    case Format::BF16: return multiply_floats<Format::BF16>(p);
+    case Format::Q4_0: return multiply_blocks<Format::Q4_0>(p);
+    case Format::Q4_1: return multiply_blocks<Format::Q4_1>(p);
+    case Format::Q5_0: return multiply_blocks<Format::Q5_0>(p);
+    case Format::Q5_1: return multiply_blocks<Format::Q5_1>(p);
+    case Format::Q8_0: return multiply_blocks<Format::Q8_0>(p);
+    case Format::Q2_K: return multiply_blocks<Format::Q2_K>(p);
+    case Format::Q3_K: return multiply_blocks<Format::Q3_K>(p);
+    case Format::Q4_K: return multiply_blocks<Format::Q4_K>(p);
+    case Format::Q5_K: return multiply_blocks<Format::Q5_K>(p);
+    case Format::Q6_K: return multiply_blocks<Format::Q6_K>(p);
+  }
+}
+
+extern const LinearKernels linear_table;
+const LinearKernels linear_table = {quantize, multiply};
+
+}  // namespace OCTAVO_ISA
+}  // namespace octavo
