@@ -65,19 +65,22 @@ def resolve(
         directory = download_dir or octavo_home() / "downloads"
         return ModelFiles(name, "gguf", fetch_url(url, directory, progress=progress, refresh=refresh))
     path = Path(target).expanduser()
-    if path.exists():
+    if target and path.exists():
         _refuse_revision(name, revision)
         return _local(name, path)
     for prefix in _HUB_PREFIXES:
         target = target.removeprefix(prefix)
     match = _REPOSITORY.match(target)
-    if match is None or target.endswith((".gguf", *PICKLES)) or target.startswith((".", "/", "~")):
+    if match is None or match["repo"].endswith((".gguf", *PICKLES)):
         raise _not_found(name, path)
     if revision and match["revision"] and revision != match["revision"]:
         raise ConfigError(f"{name} names the revision {match['revision']}, but revision={revision!r} was given too")
-    from octavo.weights.hub_repository import Repository, find_model
+    from octavo.weights.hub_cache import Repository
+    from octavo.weights.hub_repository import find_model
 
     repository = Repository(match["repo"], match["revision"] or revision or "main")
+    if any(part in ("", ".", "..") for part in repository.revision.split("/")):
+        raise ConfigError(f"{repository.revision!r} is not the name of a revision")
     kind, found = find_model(repository, match["tag"], download_dir, progress=progress, refresh=refresh)
     return ModelFiles(name, kind, found)
 
@@ -180,7 +183,7 @@ def _not_found(name: str, path: Path) -> ModelNotFoundError:
         return ModelNotFoundError(f"this installation lacks its demo model ({path})")
     candidates = list(aliases())
     if path.parent.is_dir():
-        candidates += [str(path.with_name(entry.name)) for entry in path.parent.iterdir()]
+        candidates += [str(path.parent / entry.name) for entry in path.parent.iterdir()]
     close = difflib.get_close_matches(name, candidates, n=3)
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
     kinds = "no file, folder or alias of that name here, and Hub repositories are written org/name[:QUANT]."

@@ -58,7 +58,7 @@ class SafetensorsFiles:
             return cls._open_all([path])
         index = path / INDEX
         if index.exists():
-            placed = _read_index(index)
+            placed = read_index(index)
             shards = sorted(set(placed.values()))
             if missing := [name for name in shards if not (path / name).exists()]:
                 names = ", ".join(missing[:8])
@@ -203,7 +203,8 @@ def _json_object(path: Path, data: bytes, what: str) -> dict[str, Any]:
     return value
 
 
-def _read_index(index: Path) -> dict[str, str]:
+def read_index(index: Path) -> dict[str, str]:
+    """Tensor name -> shard file name. Raises ModelFormatError."""
     weight_map = _json_object(index, index.read_bytes(), "the index").get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ModelFormatError(index, "the index has no weight_map")
