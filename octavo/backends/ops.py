@@ -205,6 +205,7 @@ class Backend(Protocol):
     """One kind of hardware (and way of running) on one device set. No global state: several may live in a process."""
 
     name: str
+    numerics: str  # what changes bits: backend and instruction set, e.g. "cpu-avx512_bf16"; never the thread count
 
     def weight_bytes(self, info: TensorInfo) -> int:
         """Bytes the loaded form of a tensor takes, without loading it."""

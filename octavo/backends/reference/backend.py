@@ -28,6 +28,7 @@ class ReferenceBackend:
     """Implements `octavo.backends.ops.Backend` in NumPy."""
 
     name = "reference"
+    numerics = "reference"
 
     def weight_bytes(self, info: TensorInfo) -> int:
         return info.nbytes if len(info.shape) > 1 else math.prod(info.shape) * _FLOAT_BYTES

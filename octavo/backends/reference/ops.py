@@ -162,7 +162,7 @@ def _attend(q: F32, k: F32, v: F32, scale: float, soft_cap: float | None, sink: 
     if sink is not None:
         largest = np.maximum(largest, sink)
     p = np.exp(scores - largest)
-    total = p.sum(axis=-1, keepdims=True)
+    total: F32 = p.sum(axis=-1, keepdims=True)
     if sink is not None:
         total = total + np.exp(sink - largest)
     mixed: F32 = np.matmul(p, v)
