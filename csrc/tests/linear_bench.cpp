@@ -1,0 +1,112 @@
+// Times the linear kernels: streams of matrices larger than every cache, by format and number of rows.
+//   linear_bench [threads=2] [N=2048] [K=2048] [formats, comma-separated] [rows, comma-separated] [level] [runs=5]
+// Prints the median of the runs in Gop/s (2 N K rows) and GB/s of packed weights. Not a test: asserts nothing.
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "../linear/linear.h"
+#include "file_reference.h"
+
+using namespace octavo;
+using namespace octavo::test;
+
+namespace {
+
+// Memory in 2 MB pages where the system grants them.
+uint8_t* huge(size_t bytes) {
+  const size_t page = size_t(2) << 20;
+  void* base = mmap(nullptr, bytes + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  uint8_t* aligned = reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(base) + page - 1) & ~uintptr_t(page - 1));
+  madvise(aligned, bytes, MADV_HUGEPAGE);
+  return aligned;
+}
+
+std::vector<std::string> split(const std::string& list) {
+  std::vector<std::string> out;
+  for (size_t at = 0; at <= list.size();) {
+    const size_t end = std::min(list.find(',', at), list.size());
+    out.push_back(list.substr(at, end - at));
+    at = end + 1;
+  }
+  return out;
+}
+
+double seconds_of(const auto& body) {
+  const auto start = std::chrono::steady_clock::now();
+  body();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+void bench(const LinearKernels& kernels, Format format, int64_t n, int64_t k, const std::vector<int64_t>& row_counts,
+           int threads, int runs) {
+  const size_t bytes = packed_bytes(format, n, k);
+  const int64_t matrices = std::max<int64_t>(1, int64_t(size_t(192) << 20) / int64_t(bytes));
+  const std::vector<uint8_t> file = random_file(format, n, k, 1);
+  uint8_t* memory = huge(bytes * size_t(matrices));
+  const double pack_seconds = seconds_of([&] {
+    pack(format, n, k, file.data(), row_bytes(format, k), nullptr, memory, 0, group_count(n));
+  });
+  for (int64_t i = 1; i < matrices; i++) std::memcpy(memory + size_t(i) * bytes, memory, bytes);
+  std::printf("%-5s N %lld K %lld x %lld, pack %.2f GB/s (one thread, first touch)\n", format_name(format),
+              (long long)n, (long long)k, (long long)matrices, double(bytes) / pack_seconds / 1e9);
+  const ActKind kind = act_kind(format);
+  const size_t stride = act_bytes(kind, k);
+  uint8_t* scratch = huge(scratch_bytes(format, k) * size_t(threads) + 64);
+  for (int64_t rows : row_counts) {
+    const std::vector<float> x = random_activations(rows, k);
+    uint8_t* act = huge(stride * size_t(rows));
+    float* out = reinterpret_cast<float*>(huge(size_t(rows * n) * 4));
+    kernels.quantize(kind, x.data(), k, rows, k, act);
+    const double quantize_seconds = seconds_of([&] { kernels.quantize(kind, x.data(), k, rows, k, act); });
+    const int64_t groups = group_count(n);
+    const int64_t used = std::max<int64_t>(1, std::min(matrices, 3000000000 / (n * k / 64 * rows)));
+    const auto part = [&](int thread) {
+      uint8_t* own = scratch + scratch_bytes(format, k) * size_t(thread);
+      for (int64_t i = 0; i < used; i++)
+        kernels.multiply({{format, n, k, memory + size_t(i) * bytes}, act, stride, rows, out, n,
+                          groups * thread / threads, groups * (thread + 1) / threads, Epilogue::store, own});
+    };
+    std::vector<double> times;
+    for (int run = 0; run < runs; run++)
+      times.push_back(seconds_of([&] {
+        std::vector<std::thread> others;
+        for (int t = 1; t < threads; t++) others.emplace_back(part, t);
+        part(0);
+        for (std::thread& other : others) other.join();
+      }));
+    std::sort(times.begin(), times.end());
+    const double s = times[times.size() / 2], best = times[0], ops = 2.0 * double(n * k * rows * used);
+    std::printf("  rows %4lld  %7.1f Gop/s  %5.1f GB/s   best %7.1f Gop/s  %5.1f GB/s   quantize %.1f GB/s\n",
+                (long long)rows, ops / s / 1e9, double(bytes) * double(used) / s / 1e9, ops / best / 1e9,
+                double(bytes) * double(used) / best / 1e9, double(rows * k) * 4 / quantize_seconds / 1e9);
+    std::fflush(stdout);
+    munmap(out, size_t(rows * n) * 4);
+    munmap(act, stride * size_t(rows));
+  }
+  munmap(memory, bytes * size_t(matrices));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const auto argument = [&](int i, const char* otherwise) { return std::string(argc > i ? argv[i] : otherwise); };
+  const int threads = std::stoi(argument(1, "2"));
+  const int64_t n = std::stoll(argument(2, "2048")), k = std::stoll(argument(3, "2048"));
+  const std::vector<std::string> formats = split(argument(4, "Q8_0,Q4_0,Q4_K,Q6_K,BF16"));
+  std::vector<int64_t> rows;
+  for (const std::string& r : split(argument(5, "1,2,4,8,16,32,64,512"))) rows.push_back(std::stoll(r));
+  Isa isa = detect();
+  for (Isa level : {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512_bf16})
+    if (argument(6, "") == isa_name(level) && level <= detect_machine()) isa = level;
+  std::printf("level %s, %d threads\n", isa_name(isa), threads);
+  for (const std::string& name : formats)
+    for (Format format : all_formats)
+      if (name == format_name(format)) bench(linear_kernels(isa), format, n, k, rows, threads, std::stoi(argument(7, "5")));
+}
