@@ -86,25 +86,12 @@ def spaces_to_marks(*, prefix: bool) -> normalizers.Normalizer:
 
 
 def set_bos_eos(backend: tokenizers.Tokenizer, bos: tuple[str, int] | None, eos: tuple[str, int] | None) -> None:
-    """Let "add special tokens" put `bos` before and `eos` after a text, each a (token, id) or None."""
-    if bos is None and eos is None:
-        return
-    before = f"{bos[0]}:0 " if bos else ""
-    after = f" {eos[0]}:0" if eos else ""
-    tokens = [token for token in (bos, eos) if token is not None]
-    if all(_template_safe(token) for token, _ in tokens):
-        backend.post_processor = processors.TemplateProcessing(f"{before}$A:0{after}", special_tokens=tokens)
-        return
-    # A token with a space or colon cannot be written in a template: name it otherwise.
-    names = {token: f"[{index}]" for index, (token, _) in enumerate(tokens)}
-    backend.post_processor = processors.TemplateProcessing(
-        f"{names[bos[0]] + ' ' if bos else ''}$A:0{' ' + names[eos[0]] if eos else ''}",
-        special_tokens=[(names[token], id) for token, id in tokens],
-    )
-
-
-def _template_safe(token: str) -> bool:
-    return not any(char.isspace() or char in ":$" for char in token)
+    """Let "add special tokens" put `bos` before and `eos` after a text, each a (token, id) or None; nothing else."""
+    # The template's language knows neither spaces nor colons in a token: name them by place.
+    parts = [("[bos]", bos), ("$A", None), ("[eos]", eos)]
+    template = " ".join(name for name, token in parts if name == "$A" or token is not None)
+    special = [(name, token[1]) for name, token in parts if token is not None]
+    backend.post_processor = processors.TemplateProcessing(single=template, special_tokens=special)
 
 
 def _guarded(build: Callable[[], ModelT]) -> ModelT:

@@ -27,7 +27,7 @@ _SENTENCEPIECE_NAMES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.mo
 _CONFIG_DECIDES = ("LlamaTokenizer", "CodeLlamaTokenizer", "GemmaTokenizer", "CohereTokenizer")
 # Classes of vocab.json + merges.txt, with the name of their way to split and the special tokens they have by default.
 _BPE_CLASSES = {"GPT2Tokenizer": "gpt-2", "CodeGenTokenizer": "gpt-2", "Qwen2Tokenizer": "qwen2"}
-_GPT2_SPECIALS = {name: "<|endoftext|>" for name in ("bos_token", "eos_token", "unk_token")}
+_GPT2_SPECIALS = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
 _CLASS_SPECIALS = {
     "GPT2Tokenizer": _GPT2_SPECIALS,
     "CodeGenTokenizer": _GPT2_SPECIALS,
@@ -229,23 +229,30 @@ def _from_sentencepiece(path: Path, files: TokenizerFiles) -> Tokenizer:
         model,
         prefix=model.prefix if prefix is None else bool(prefix),
         prefix_each=bool(files.config.get("legacy", True)),
+        appended=_appended(files, len(model.pieces)),
     )
     try:
         backend, vocabulary = sentencepiece.build(model)
     except ValueError as error:
         raise ModelFormatError(path, f"its pieces contradict each other: {error}") from None
     _add_declared(backend, files)
-    texts = list(model.pieces)
-    for text, id in backend.get_vocab(with_added_tokens=True).items():
-        if id >= len(texts):
-            texts += [""] * (id + 1 - len(texts))
-            texts[id] = text
-    vocabulary = Vocabulary(texts, {**vocabulary.added, **_table(backend)}, vocabulary.rule)
+    vocabulary = replace(vocabulary, added={**vocabulary.added, **_table(backend)})
     bos, eos = _bos_eos(files, backend)
     bos = model.bos_id if bos is None else bos
     eos = model.eos_id if eos is None else eos
     _wrap(backend, vocabulary, files, bos, eos, add_bos=not model.unigram, add_eos=model.unigram)
     return _finish(backend, vocabulary, files, bos, eos)
+
+
+def _appended(files: TokenizerFiles, size: int) -> list[tokenizers.AddedToken]:
+    """The declared tokens after the model's own `size` pieces; their ids must follow without a gap."""
+    declared = files.declared_added()
+    new = sorted(id for id in declared if id >= size)
+    if new != list(range(size, size + len(new))):
+        raise ModelFormatError(
+            files.folder / "tokenizer_config.json", f"added tokens with ids {new} do not follow the {size} pieces"
+        )
+    return [declared[id] for id in new]
 
 
 def _from_ranks(path: Path, files: TokenizerFiles) -> Tokenizer:

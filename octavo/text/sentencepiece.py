@@ -37,7 +37,8 @@ class PieceModel:
     """Pieces with scores and kinds, and how text is prepared before they are matched.
 
     `prefix`: a space is put before the text; `prefix_each`: also after every special token (the older behaviour).
-    `trim_right_of_specials`: spaces after a special token are dropped (Phi-3).
+    `trim_right_of_specials`: spaces after a special token are dropped (Phi-3). `appended`: added tokens of the folder,
+    with the ids after the pieces.
     """
 
     pieces: Sequence[str]
@@ -51,20 +52,19 @@ class PieceModel:
     bos_id: int | None = None
     eos_id: int | None = None
     trim_right_of_specials: bool = False
+    appended: Sequence[tokenizers.AddedToken] = ()
 
 
 def build(model: PieceModel) -> tuple[tokenizers.Tokenizer, Vocabulary]:
     """A backend without BOS and EOS rules, and its id table. Raises ValueError for inconsistent pieces."""
     backend = _unigram(model) if model.unigram else _bpe(model)
-    added = [_added(model, id) for id, kind in enumerate(model.kinds) if kind in _OUTSIDE_TEXT]
-    backend.add_tokens(added)
-    table = {
-        id: AddedToken(model.pieces[id].replace(SPACE_MARK, " "), kind != Kind.USER_DEFINED)
-        for id, kind in enumerate(model.kinds)
-        if kind in _OUTSIDE_TEXT
-    }
+    tokens = {id: _added(model, id) for id, kind in enumerate(model.kinds) if kind in _OUTSIDE_TEXT}
+    tokens |= dict(enumerate(model.appended, len(model.pieces)))
+    backend.add_tokens(list(tokens.values()))
+    table = {id: AddedToken(token.content, token.special) for id, token in tokens.items()}
+    texts = [*model.pieces, *(token.content for token in model.appended)]
     rule = replace(SENTENCEPIECE_RULE, leading_spaces=1) if model.prefix else SENTENCEPIECE_RULE
-    return backend, Vocabulary(model.pieces, table, rule)
+    return backend, Vocabulary(texts, table, rule)
 
 
 _OUTSIDE_TEXT = frozenset((Kind.UNKNOWN, Kind.CONTROL, Kind.USER_DEFINED))
@@ -82,6 +82,7 @@ def _bpe(model: PieceModel) -> tokenizers.Tokenizer:
     # User-defined pieces are matched in raw text, which has spaces where pieces have marks: both name the id.
     marked = (id for id, kind in enumerate(model.kinds) if kind == Kind.USER_DEFINED)
     vocab |= {model.pieces[id].replace(SPACE_MARK, " "): id for id in marked}
+    vocab |= {token.content: id for id, token in enumerate(model.appended, len(model.pieces))}
     scores = {
         piece: score
         for piece, score, kind in zip(model.pieces, model.scores, model.kinds, strict=True)
@@ -109,7 +110,7 @@ def _unigram(model: PieceModel) -> tokenizers.Tokenizer:
         raise ValueError("a unigram vocabulary needs an unknown piece")
     steps = [*_text_steps(model), bpe.spaces_to_marks(prefix=model.prefix)]
     return bpe.unigram_backend(
-        list(zip(model.pieces, model.scores, strict=True)),
+        [*zip(model.pieces, model.scores, strict=True), *((token.content, 0.0) for token in model.appended)],
         unknown_id=unknown,
         byte_fallback=Kind.BYTE in model.kinds,
         normalizer=normalizers.Sequence(steps),

@@ -91,13 +91,28 @@ _DEEPSEEK3_WORDS = _joined(
     _NEWLINES,
     _SPACES,
 )
-_DEEPSEEK3 = SplitRule((r"\p{N}{1,3}", "[一-龥\u3040-ゟ゠-ヿ]+", _DEEPSEEK3_WORDS))
-_CJK_AND_HANGUL = "[一-龥ࠀ-一가-\ud7ff]+"
-# The letters of European scripts, as DeepSeek's first tokenizer lists them.
-_EUROPEAN = (
-    "A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼ"
-    "ℂℇℊ-ℓℕℙ-ℝℤ\u2126ℨ\u212a-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⲳⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃"
+_CJK_AND_KANA = r"\x{4E00}-\x{9FA5}\x{3040}-\x{30FF}"
+_DEEPSEEK3 = SplitRule((r"\p{N}{1,3}", rf"[{_CJK_AND_KANA}]+", _DEEPSEEK3_WORDS))
+_CJK_AND_HANGUL = r"[\x{4E00}-\x{9FA5}\x{800}-\x{4E00}\x{AC00}-\x{D7FF}]+"
+
+
+def _code_points(ranges: str) -> str:
+    """Hexadecimal "first-last" or single code points, as the inside of a character class."""
+    return "".join("-".join(rf"\x{{{end}}}" for end in item.split("-")) for item in ranges.split())
+
+
+# The cased letters of European and some American scripts, as DeepSeek's first tokenizer lists them.
+_CASED = _code_points(
+    "41-5A 61-7A B5 C0-D6 D8-F6 F8-1BA 1BC-1BF 1C4-293 295-2AF 370-373 376-377 37B-37D 37F 386 388-38A "
+    "38C 38E-3A1 3A3-3F5 3F7-481 48A-52F 531-556 10A0-10C5 13A0-13F5 13F8-13FD 1C90-1CBA 1CBD-1CBF "
+    "1D00-1D2B 1D6B-1D77 1D79-1D9A 1E00-1F15 1F18-1F1D 1F20-1F45 1F48-1F4D 1F50-1F57 1F59 1F5B 1F5D "
+    "1F5F-1F7D 1F80-1FB4 1FB6-1FBC 1FBE 1FC2-1FC4 1FC6-1FCC 1FD0-1FD3 1FD6-1FDB 1FE0-1FEC 1FF2-1FF4 "
+    "1FF6-1FFC 2102 2107 210A-2113 2115 2119-211D 2124 2126 2128 212A-212D 212F-2134 2139 213C-213F "
+    "2145-2149 214E 2183-2184 2C00-2C7B 2C7E-2CE4 2CEB-2CEE 2CF2-2CF3 A640-A66D A680-A69B A722-A76F "
+    "A771-A787 A78B-A78E AB70-ABBF FB00-FB06 FB13-FB17 FF21-FF3A FF41-FF5A 10400-1044F 104B0-104D3 "
+    "104D8-104FB 10C80-10CB2 10CC0-10CF2 118A0-118DF 1E900-1E943 "
 )
+_WIDE_PUNCTUATION = _code_points("21-2F 3A-7E FF01-FF0F FF1A-FF5E 2018-201F 3000-3002")
 _BAILING = SplitRule(
     (
         _joined(
@@ -127,6 +142,13 @@ _KIMI = SplitRule(
     )
 )
 _NO_SENTENCE_MARKS = " ?[^(\\s|.,!?…。，、।۔،)]+"
+_YOUTU_SCRIPTS = _joined(
+    r"[\x{AC00}-\x{D7A3}\x{3131}-\x{318E}]+",
+    r"[\x{FF01}\x{2026}\x{201C}\x{201D}\x{2018}\x{2019}\x{2014}\x{FF1A}\x{FF1B}\x{FF0C}"
+    r"\x{3001}-\x{303F}\x{FE30}-\x{FE4F}]+",
+    r"[\x{3105}-\x{312F}]+",
+    rf"[{_CJK_AND_KANA}]+",
+)
 _JAIS2_SPACES = _joined(*(rf"\s{{{n}}}(?!\S)" for n in (512, 256, 128, 64, 32, 16, 8, 4)), r"\s{1,2}(?!\S)", r"\s{1}")
 
 _RULES: tuple[tuple[SplitRule, str], ...] = (
@@ -163,8 +185,8 @@ _RULES: tuple[tuple[SplitRule, str], ...] = (
         SplitRule(
             (
                 r"[\r\n]",
-                rf"\s?[{_EUROPEAN}]+",
-                r"\s?[!-/:-~！-／：-～‘-‟　-。]+",
+                rf"\s?[{_CASED}]+",
+                rf"\s?[{_WIDE_PUNCTUATION}]+",
                 r"\s+$",
                 _CJK_AND_HANGUL,
                 r"\p{N}+",
@@ -214,7 +236,7 @@ _RULES: tuple[tuple[SplitRule, str], ...] = (
     (
         SplitRule(
             (
-                "[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥\u3040-ゟ゠-ヿ]+",
+                _YOUTU_SCRIPTS,
                 _joined(_cased_words(f"{_ANY_CONTRACTION}?"), r"\p{N}", _SLASHED_OTHER, _NEWLINES, _SPACES),
             ),
             whole_words=True,
