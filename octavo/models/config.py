@@ -110,12 +110,11 @@ class HfConfig(_Reader):
         return HfConfig({**defaults, **self.values}, self.path, self.generation)
 
     @property
-    def architecture(self) -> str:
-        """The first of `architectures`, or the model type."""
-        names = self.values.get("architectures")
-        if isinstance(names, list) and names:
-            return str(names[0])
-        return str(self.values.get("model_type", "unnamed"))
+    def architectures(self) -> list[str]:
+        names = self.get("architectures", [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise self._wrong("architectures", names, "a list of names")
+        return names
 
     def activation(self, key: str = "hidden_act", default: str = "silu") -> Activation:
         name = self.get(key, default)
@@ -162,7 +161,10 @@ class GgufConfig(_Reader):
 
     @property
     def architecture(self) -> str:
-        return str(self.values.get("general.architecture", "unnamed"))
+        name = self.values.get("general.architecture")
+        if not isinstance(name, str):
+            raise ModelFormatError(self.path, "general.architecture is missing")
+        return name
 
     def _spelled(self, key: str) -> str:
         return f"{self.architecture}.{key}"

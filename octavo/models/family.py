@@ -36,13 +36,15 @@ WeightTable = Mapping[str, Stored]
 class Family:
     """One file of `families/`.
 
-    `titles` are the models a reader would look for. `hf_prefixes` maps prefixes of names in checkpoints to those of
+    `titles` are the models a reader would look for. `hf_model_types` serve configurations without `architectures`.
+    `hf_prefixes` maps prefixes of names in checkpoints to those of
     `hf_weights`. `ignored` are regular expressions for tensors that a file may hold and the text model has no use for.
     """
 
     name: str
     titles: tuple[str, ...]
     hf_architectures: tuple[str, ...]
+    hf_model_types: tuple[str, ...]
     gguf_architectures: tuple[str, ...]
     from_hf: Callable[[HfConfig], ModelSpec]
     from_gguf: Callable[[GgufConfig], ModelSpec] | None
@@ -74,6 +76,7 @@ HF_NAMES: Mapping[str, str] = _with_biases(
         "layers.{}.o": "model.layers.{}.self_attn.o_proj.weight",
         "layers.{}.q_norm": "model.layers.{}.self_attn.q_norm.weight",
         "layers.{}.k_norm": "model.layers.{}.self_attn.k_norm.weight",
+        "layers.{}.sinks": "model.layers.{}.self_attn.sinks",
         "layers.{}.ffn_norm": "model.layers.{}.post_attention_layernorm.weight",
         "layers.{}.gate": "model.layers.{}.mlp.gate_proj.weight",
         "layers.{}.up": "model.layers.{}.mlp.up_proj.weight",
@@ -94,6 +97,7 @@ GGUF_NAMES: Mapping[str, str] = _with_biases(
         "layers.{}.o": "blk.{}.attn_output.weight",
         "layers.{}.q_norm": "blk.{}.attn_q_norm.weight",
         "layers.{}.k_norm": "blk.{}.attn_k_norm.weight",
+        "layers.{}.sinks": "blk.{}.attn_sinks.weight",
         "layers.{}.post_attn_norm": "blk.{}.post_attention_norm.weight",
         "layers.{}.ffn_norm": "blk.{}.ffn_norm.weight",
         "layers.{}.gate": "blk.{}.ffn_gate.weight",
@@ -146,14 +150,12 @@ def hf_spec(config: HfConfig, architecture: str) -> ModelSpec:
 def _hf_context(config: HfConfig, max_position: int) -> int:
     """Linear and YaRN scaling are often added to a configuration that keeps the length from before."""
     _, scaling = config.rope()
-    kind = rope_type(scaling)
+    kind, factor = rope_type(scaling), scaling.get("factor") or 1
     if kind == "linear":
-        return int(max_position * scaling["factor"])
+        return int(max_position * factor)
     if kind == "yarn":
-        return max(
-            max_position,
-            int((scaling.get("original_max_position_embeddings") or max_position) * scaling["factor"]),
-        )
+        original = scaling.get("original_max_position_embeddings") or max_position
+        return max(max_position, int(original * factor))
     return max_position
 
 
@@ -178,8 +180,9 @@ def hf_upper_windows(config: HfConfig, num_layers: int) -> tuple[int | None, ...
 def gguf_spec(config: GgufConfig, architecture: str) -> ModelSpec:
     """What GGUF metadata says in the keys all architectures share; as `hf_spec`."""
     for key in ("expert_count", "attention.max_alibi_bias", "attention.clamp_kqv"):
-        if config.number(key, 0):
-            raise UnsupportedModelError(f"{config.path}: {config.architecture} with {key} is not supported.")
+        if value := config.number(key, 0):
+            fact = f"{config.architecture} with {key} = {value:g}"
+            raise UnsupportedModelError(f"{config.path}: {fact} is not supported.")
     num_layers, num_heads = config.size("block_count"), config.size("attention.head_count")
     num_kv_heads = config.size("attention.head_count_kv", num_heads)
     if num_heads % num_kv_heads:

@@ -61,7 +61,7 @@ def _read_hf_spec(folder: Path) -> ModelSpec:
             f"{path}: weights quantized by {method!r} are not supported; use the original checkpoint or a GGUF file."
         )
     config = HfConfig(values, path, read_json(folder / "generation_config.json") or {})
-    return family_of_hf(config.architecture).from_hf(config)
+    return family_of_hf(config.architectures, config.get("model_type", None)).from_hf(config)
 
 
 def _read_gguf_spec(path: Path) -> ModelSpec:

@@ -105,7 +105,8 @@ def _llama3(inv_freq: Frequencies, base: float, scaling: _Parameters) -> RopeSpe
 
 def _yarn(inv_freq: Frequencies, base: float, scaling: _Parameters) -> RopeSpec:
     """Interpolation by parts, with a temperature on attention. Source: Peng et al. 2023, arXiv:2309.00071."""
-    factor, context = scaling.positive("factor"), scaling.original_context
+    context = scaling.original_context
+    factor = scaling.positive("factor", scaling.positive("max_position_embeddings", context) / context)
     dim = 2 * len(inv_freq)
 
     def turning_point(turns: float) -> float:

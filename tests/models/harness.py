@@ -74,7 +74,7 @@ def run_sequences(
     page_size: int = 16,
     kv_dtype: KvDtype = "f32",
 ) -> list[F32]:
-    """Logits [length, V] of every position of every sequence, all run together in chunks of at most `chunk` tokens each.
+    """Logits [length, V] of every position of every sequence, all run together in chunks of `chunk` tokens each.
 
     Pages are given out in a scattered order, and pages that a window has left behind are taken back (-1) between steps.
     """

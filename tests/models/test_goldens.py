@@ -14,7 +14,7 @@ from tests.models.harness import load, relative_error, run_sequences
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FOLDERS = sorted(path.parent for path in GOLDEN.glob("*/expected.npz"))
-FILES = [folder for folder in FOLDERS] + sorted(GOLDEN.glob("*/model.gguf"))
+FILES = FOLDERS + sorted(GOLDEN.glob("*/model.gguf"))
 
 
 def expected(folder: Path) -> tuple[list[list[int]], list[F32]]:

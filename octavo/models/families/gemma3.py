@@ -106,6 +106,7 @@ FAMILY = Family(
     name="gemma3",
     titles=("Gemma 3 (text)",),
     hf_architectures=("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"),
+    hf_model_types=("gemma3_text", "gemma3"),
     gguf_architectures=("gemma3",),
     from_hf=from_hf,
     from_gguf=from_gguf,

@@ -31,6 +31,7 @@ FAMILY = Family(
     name="llama",
     titles=("Llama 2", "Llama 3", "Llama 3.1", "Llama 3.2", "SmolLM2"),
     hf_architectures=("LlamaForCausalLM",),
+    hf_model_types=("llama",),
     gguf_architectures=("llama",),
     from_hf=from_hf,
     from_gguf=from_gguf,

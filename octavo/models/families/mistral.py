@@ -20,6 +20,7 @@ FAMILY = Family(
     name="mistral",
     titles=("Mistral",),
     hf_architectures=("MistralForCausalLM",),
+    hf_model_types=("mistral",),
     gguf_architectures=(),
     from_hf=from_hf,
     from_gguf=None,

@@ -30,6 +30,7 @@ FAMILY = Family(
     name="qwen2",
     titles=("Qwen2", "Qwen2.5"),
     hf_architectures=("Qwen2ForCausalLM",),
+    hf_model_types=("qwen2",),
     gguf_architectures=("qwen2",),
     from_hf=from_hf,
     from_gguf=from_gguf,

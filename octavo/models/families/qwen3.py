@@ -32,6 +32,7 @@ FAMILY = Family(
     name="qwen3",
     titles=("Qwen3",),
     hf_architectures=("Qwen3ForCausalLM",),
+    hf_model_types=("qwen3",),
     gguf_architectures=("qwen3",),
     from_hf=from_hf,
     from_gguf=from_gguf,
