@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import octavo
 from octavo.base.errors import ConfigError, ModelFormatError, ModelNotFoundError
 from octavo.weights.safetensors import PICKLES, no_weights_error, pickle_error
-from octavo.weights.selection import GGUFChoice, choose_gguf, gguf_choices
+from octavo.weights.selection import GGUFChoice, choose_gguf, first_part, gguf_choices
 
 DEMO_ALIAS = "octavo-demo"
 _REPOSITORY = re.compile(
@@ -152,7 +152,8 @@ def _local_file(name: str, path: Path) -> ModelFiles:
     with path.open("rb") as file:
         magic = file.read(len(_GGUF_MAGIC))
     if magic == _GGUF_MAGIC or path.suffix.lower() == ".gguf":
-        return ModelFiles(name, "gguf", path)
+        first = path.with_name(first_part(path.name))
+        return ModelFiles(name, "gguf", first if first.exists() else path)
     if path.suffix in PICKLES:
         raise pickle_error(path)
     if path.suffix == ".safetensors":

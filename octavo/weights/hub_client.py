@@ -19,9 +19,19 @@ from urllib.parse import quote, unquote, urlsplit
 import octavo
 from octavo.base.errors import DownloadError, ModelFormatError, ModelNotFoundError, OctavoError
 from octavo.weights.hub_cache import Repository, RepositoryCache, is_offline
-from octavo.weights.transfer import PARTIAL_ENDING, RemoteFile, all_headers, fetch, partial_path, progress_bar, request
+from octavo.weights.transfer import (
+    PARTIAL_ENDING,
+    RemoteFile,
+    all_headers,
+    checksum_holds,
+    fetch,
+    partial_path,
+    progress_bar,
+    request,
+)
 
 _CHECKSUM = re.compile(r"^([0-9a-f]{40}|[0-9a-f]{64})$")
+LARGEST_OVER_HTTP_BYTES = 50_000_000_000
 _SPLIT_URL = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
 
@@ -100,11 +110,30 @@ class HubClient:
         blob = cache.blob(entry.checksum)
         if blob.exists() and entry.size is not None and blob.stat().st_size != entry.size:
             blob.unlink()  # named by its hash, so a wrong size is damage
+        if not blob.exists() and (entry.size or 0) > LARGEST_OVER_HTTP_BYTES:
+            self._fetch_huge(cache, commit, entry)
         if not blob.exists():
             url = self._url(entry.name, commit)
             remote = RemoteFile(url, self.headers, entry.size, entry.checksum)
             fetch(remote, blob, bar, lambda response: self._refusal(response, entry.name))
         cache.link(commit, entry.name, entry.checksum)
+
+    def _fetch_huge(self, cache: RepositoryCache, commit: str, entry: Entry) -> None:
+        """Have the Hub's own library bring a file that its servers do not hand out over plain HTTP."""
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError
+
+        name, root = entry.name, cache.folder.parent
+        try:
+            hf_hub_download(self.repository.id, name, revision=commit, cache_dir=root, endpoint=self.endpoint)
+        except (HfHubHTTPError, OSError, ValueError) as error:
+            raise DownloadError(f"{self._url(name, commit)}: {error}") from error
+        blob = cache.blob(str(entry.checksum))
+        with blob.open("rb") as stream:
+            if checksum_holds(stream, entry.checksum):
+                return
+        blob.unlink()
+        raise DownloadError(f"{self._url(name, commit)}: the content does not match its checksum")
 
     def _url(self, name: str, commit: str) -> str:
         return f"{self.endpoint}/{self.repository.id}/resolve/{commit}/{quote(name)}"

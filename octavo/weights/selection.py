@@ -49,6 +49,12 @@ def gguf_choices(names: Iterable[str]) -> list[GGUFChoice]:
     return [GGUFChoice(stem, tuple(files), count) for (stem, count), files in groups.items()]
 
 
+def first_part(name: str) -> str:
+    """The name of the first part of the split file that `name` is a part of; other names as they are."""
+    split = _SPLIT.match(name)
+    return f"{split['stem']}-00001-of-{split['count']}.gguf" if split else name
+
+
 def choose_gguf(place: str, choices: Sequence[GGUFChoice], tag: str | None) -> GGUFChoice:
     """The one that `tag` names (a quantization type or a file name, any case), or the default one.
 

@@ -26,6 +26,8 @@ ATTEMPTS = 5
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 300.0
 TIMEOUT_S = 30.0
+UNREACHABLE_ATTEMPTS = 2
+UNREACHABLE_TIMEOUT_S = 10.0
 PARTIAL_ENDING = ".octavo-part"
 _RETRIED_STATUS = (408, 429, 500, 502, 503, 504)
 _CHUNK_BYTES = 1 << 20
@@ -55,15 +57,18 @@ Refusal = Callable[[Any], OctavoError]
 
 
 def request(method: str, url: str, headers: Mapping[str, str], *, redirects: bool = True) -> Any:
-    """One small request, its body read; waits and retries as `fetch`. Raises UnreachableError, DownloadError."""
+    """One small request, its body read; waits and retries as `fetch`, but gives up soon when there is no network.
+
+    Raises UnreachableError, DownloadError.
+    """
     for attempt in range(ATTEMPTS):
         last = attempt + 1 == ATTEMPTS
         response: Any = None
         try:
-            with _opened(method, url, headers, redirects) as response:
+            with _opened(method, url, headers, UNREACHABLE_TIMEOUT_S, redirects) as response:
                 response.read()
         except UnreachableError:
-            if last:
+            if attempt + 1 >= min(UNREACHABLE_ATTEMPTS, ATTEMPTS):
                 raise
         if response is not None and (last or response.status_code not in _RETRIED_STATUS):
             return response
@@ -103,7 +108,7 @@ def fetch(file: RemoteFile, destination: Path, bar: Any, refusal: Refusal) -> Ma
         transfer = _Transfer(file, stream, bar, refusal)
         for _ in range(2):
             transfer.run()
-            if _checksum_holds(stream, file.checksum):
+            if checksum_holds(stream, file.checksum):
                 partial.replace(destination)
                 return transfer.headers
             transfer.restart()
@@ -148,7 +153,7 @@ class _Transfer:
             response: Any = None
             problem = "the connection broke off"
             try:
-                with _opened("GET", self.file.url, self._request_headers(), True) as response:
+                with _opened("GET", self.file.url, self._request_headers(), TIMEOUT_S) as response:
                     self._take(response)
                 if response.status_code in _RETRIED_STATUS:
                     problem = f"HTTP {response.status_code}"
@@ -204,13 +209,15 @@ class _Transfer:
 
 
 @contextlib.contextmanager
-def _opened(method: str, url: str, headers: Mapping[str, str], redirects: bool) -> Iterator[Any]:
+def _opened(
+    method: str, url: str, headers: Mapping[str, str], timeout_s: float, redirects: bool = True
+) -> Iterator[Any]:
     from huggingface_hub import get_session
 
     session = get_session()
     transport_error = _transport_error(session)
     try:
-        opened = session.stream(method, url, headers=dict(headers), follow_redirects=redirects, timeout=TIMEOUT_S)
+        opened = session.stream(method, url, headers=dict(headers), follow_redirects=redirects, timeout=timeout_s)
         with opened as response:
             yield response
     except transport_error as error:
@@ -261,7 +268,8 @@ def _is_same_file(stream: BinaryIO, path: Path) -> bool:
         return False
 
 
-def _checksum_holds(stream: BinaryIO, checksum: str | None) -> bool:
+def checksum_holds(stream: BinaryIO, checksum: str | None) -> bool:
+    """Whether a file's content has this SHA-256 or git blob id (None: nothing to compare with)."""
     if checksum is None:
         return True
     size = stream.seek(0, os.SEEK_END)

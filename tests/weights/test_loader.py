@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -146,3 +147,33 @@ def test_missing_tensors_are_named(tmp_path: Path) -> None:
     for source in sources(tmp_path):
         with pytest.raises(ModelFormatError, match=r"m(odel)?\.(gguf|safetensors): tensor 'c' is missing"):
             list(stream(source, ["a", "c"]))
+
+
+def resident_file_bytes() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("RssFile:")[2].split()[0]) * 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's accounting of resident pages")
+def test_release_gives_back_resident_pages(tmp_path: Path) -> None:
+    size = 32 << 20
+    stored = {name: ("F32", (size // 1024, 256), bytes(size)) for name in ("a", "b")}
+    write_gguf(tmp_path / "m.gguf", {}, stored)
+    source = open_source(ModelFiles("m", "gguf", tmp_path / "m.gguf"))
+    before = resident_file_bytes()
+    for tensor in stream(source, ["a", "b"]):
+        assert not tensor.to_float32().any()
+        assert size * 0.9 < resident_file_bytes() - before < size * 1.3
+    assert resident_file_bytes() - before < size * 0.1
+
+
+def test_blocks_written_by_another_writer(shared_data: Path) -> None:
+    folder = shared_data / "arch_fixtures" / "gguf"
+    expected = json.loads((folder / "tiny_kquant_ref.json").read_text())
+    values = {"ref.f32.weight": expected["ref_f32"]}
+    values |= {f"kq.{format}.weight": numbers for format, numbers in expected["dequant"].items()}
+    source = open_source(ModelFiles("tiny", "gguf", folder / "tiny_kquant.gguf"))
+    assert set(values) == set(source.tensors)
+    for name, numbers in values.items():
+        decoded = HostTensor.of(source, name).to_float32()
+        np.testing.assert_array_equal(decoded.ravel(), np.array(numbers, np.float32))
