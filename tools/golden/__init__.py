@@ -1,1 +1,1 @@
-"""Makes the small golden checkpoints of tests/golden; needs transformers, torch and gguf, which Octavo itself does not."""
+"""Makes the checkpoints of tests/golden; needs transformers, torch and gguf, which Octavo itself does not."""

@@ -1,0 +1,1 @@
+"""Programs for the makers of Octavo; nothing here is installed."""

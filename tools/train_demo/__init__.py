@@ -1,0 +1,1 @@
+"""The demo model: dialogues, tokenizer, training and export. See README.md beside this file."""

@@ -1,0 +1,182 @@
+"""Rewriting: case, tense, politeness, negation, questions, replacement."""
+
+from __future__ import annotations
+
+from tools.train_demo import words
+from tools.train_demo.dialogue import Draw, Made, Phrasings, assistant, user
+from tools.train_demo.tasks.facts import capitalised
+
+UPPER = Phrasings(
+    "rewriting.upper",
+    (
+        "Write in upper case: {s}",
+        "Convert to upper case: {s}",
+        "Make this upper case: {s}",
+        "Upper case: {s}",
+        "Write this in capital letters: {s}",
+        "Change to capitals: {s}",
+        "Put this in upper case: {s}",
+        "uppercase: {s}",
+    ),
+    ("Write this in upper case: {s}", "Convert this to capital letters: {s}"),
+)
+LOWER = Phrasings(
+    "rewriting.lower",
+    (
+        "Write in lower case: {s}",
+        "Convert to lower case: {s}",
+        "Make this lower case: {s}",
+        "Lower case: {s}",
+        "Write this in small letters: {s}",
+        "Put this in lower case: {s}",
+        "lowercase: {s}",
+    ),
+    ("Write this in lower case: {s}", "Change to lower case: {s}"),
+)
+PAST = Phrasings(
+    "rewriting.past",
+    (
+        "Put into the past tense: {s}",
+        "Write in the past tense: {s}",
+        "Past tense: {s}",
+        "Change to the past tense: {s}",
+        "Rewrite in the past tense: {s}",
+        "Make this past tense: {s}",
+        "Turn this into the past: {s}",
+    ),
+    ("Put this into the past tense: {s}", "Convert to the past tense: {s}"),
+)
+POLITE = Phrasings(
+    "rewriting.polite",
+    (
+        "Make this polite: {s}",
+        "Say this politely: {s}",
+        "Rewrite politely: {s}",
+        "Make it more polite: {s}",
+        "Turn this into a polite request: {s}",
+        "Be more polite: {s}",
+        "Write this as a polite question: {s}",
+    ),
+    ("Make this more polite: {s}", "Rewrite this as a polite request: {s}"),
+)
+NEGATE = Phrasings(
+    "rewriting.negate",
+    (
+        "Make this negative: {s}",
+        "Negate this sentence: {s}",
+        "Write the negative of: {s}",
+        "Negate: {s}",
+        "Say the contrary with not: {s}",
+        "Turn this into a negative sentence: {s}",
+    ),
+    ("Make this sentence negative: {s}", "Write this as a negative sentence: {s}"),
+)
+QUESTION = Phrasings(
+    "rewriting.question",
+    (
+        "Make this a question: {s}",
+        "Turn this into a question: {s}",
+        "Write as a question: {s}",
+        "Change this sentence into a question: {s}",
+        "Ask this as a question: {s}",
+    ),
+    ("Turn this sentence into a question: {s}", "Write this as a question: {s}"),
+)
+REPLACE = Phrasings(
+    "rewriting.replace",
+    (
+        "Replace {a} by {b}: {s}",
+        "Replace {a} with {b}: {s}",
+        "Replace the word {a} by {b}: {s}",
+        "Write {b} instead of {a}: {s}",
+        "Change {a} to {b}: {s}",
+        "Use {b} instead of {a}: {s}",
+    ),
+    ("Replace the word {a} with {b}: {s}", "Put {b} instead of {a}: {s}"),
+)
+REPEAT = Phrasings(
+    "rewriting.repeat",
+    (
+        "Repeat: {s}",
+        "Repeat after me: {s}",
+        "Say: {s}",
+        "Say this: {s}",
+        "Repeat this sentence: {s}",
+        "Copy: {s}",
+        "Write exactly this: {s}",
+        "Please repeat: {s}",
+    ),
+    ("Repeat this: {s}", "Say exactly this: {s}"),
+)
+
+
+def sentence_parts(draw: Draw) -> tuple[str, tuple[str, str, str], str]:
+    """Subject, verb forms, object; the three together are the combination."""
+    subject, verb, noun = draw.pick(words.SUBJECTS), draw.pick(words.VERBS), draw.pick(words.NOUNS)
+    draw.combo("sentence", subject, verb[0], noun)
+    return subject, verb, f"the {noun}"
+
+
+def case(draw: Draw) -> Made:
+    """Upper or lower case of two to four words, or of a sentence."""
+    if draw.chance(0.5):
+        s = " ".join(draw.rng.sample(words.SPELLING, draw.rng.randrange(1, 5)))
+        draw.combo("case", s)
+    else:
+        subject, verb, obj = sentence_parts(draw)
+        s = f"{subject} {verb[draw.rng.randrange(1, 3)]} {obj}."
+    if draw.chance(0.55):
+        return Made([user(draw.phrase(UPPER, s=s)), assistant(s.upper())])
+    return Made([user(draw.phrase(LOWER, s=s.upper() if draw.chance(0.6) else s.title())), assistant(s.lower())])
+
+
+def grammar(draw: Draw) -> Made:
+    """Past tense, negation, question."""
+    subject, verb, obj = sentence_parts(draw)
+    s = f"{subject} {verb[1]} {obj}."
+    kind = draw.pick(("past", "negate", "question"))
+    if kind == "past":
+        return Made([user(draw.phrase(PAST, s=s)), assistant(f"{subject} {verb[2]} {obj}.")])
+    if kind == "negate":
+        return Made([user(draw.phrase(NEGATE, s=s)), assistant(f"{subject} does not {verb[0]} {obj}.")])
+    subject = subject if subject.startswith("My") else subject[:1].lower() + subject[1:]
+    subject = subject.replace("My", "my")
+    return Made([user(draw.phrase(QUESTION, s=s)), assistant(f"Does {subject} {verb[0]} {obj}?")])
+
+
+def polite(draw: Draw) -> Made:
+    """An order as a polite question."""
+    action, noun = draw.pick(words.POLITE_ACTIONS), draw.pick(words.NOUNS)
+    draw.combo("polite", action, noun)
+    text = action.format(noun=noun)
+    return Made([user(draw.phrase(POLITE, s=capitalised(text) + ".")), assistant(f"Could you please {text}?")])
+
+
+def replace(draw: Draw) -> Made:
+    """Put one word in the place of another."""
+    subject, verb, obj = sentence_parts(draw)
+    other = draw.pick(words.NOUNS)
+    if obj == f"the {other}":
+        other = "tree"
+    colour = draw.pick(words.COLOUR_WORDS)
+    s = f"{subject} {verb[2]} the {colour} {obj[4:]}."
+    if draw.chance(0.3):
+        new = draw.pick([c for c in words.COLOUR_WORDS if c != colour])
+        return Made([user(draw.phrase(REPLACE, a=colour, b=new, s=s)), assistant(s.replace(colour, new))])
+    return Made(
+        [user(draw.phrase(REPLACE, a=obj[4:], b=other, s=s)), assistant(f"{subject} {verb[2]} the {colour} {other}.")]
+    )
+
+
+def repeat(draw: Draw) -> Made:
+    """Copy what was said."""
+    if draw.chance(0.5):
+        s = " ".join(draw.rng.sample(words.SPELLING, draw.rng.randrange(1, 6)))
+        draw.combo("repeat", s)
+    else:
+        subject, verb, obj = sentence_parts(draw)
+        s = f"{subject} {verb[draw.rng.randrange(1, 3)]} {obj}."
+    return Made([user(draw.phrase(REPEAT, s=s)), assistant(s)])
+
+
+TASKS = ((case, 3.0), (grammar, 3.0), (polite, 1.2), (replace, 1.5), (repeat, 1.0))
