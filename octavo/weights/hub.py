@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-import octavo
 from octavo.base.errors import ConfigError, ModelFormatError, ModelNotFoundError
 from octavo.weights.safetensors import PICKLES, no_weights_error, pickle_error
 from octavo.weights.selection import GGUFChoice, choose_gguf, first_part, gguf_choices
@@ -95,7 +94,7 @@ def aliases() -> dict[str, str]:
 
     Raises ConfigError when the file is not a JSON object of strings.
     """
-    demo = Path(octavo.__file__).parent / "demo" / f"{DEMO_ALIAS}.gguf"
+    demo = Path(__file__).parents[1] / "demo" / f"{DEMO_ALIAS}.gguf"
     return {DEMO_ALIAS: str(demo), **_user_aliases(octavo_home() / "aliases.json")}
 
 

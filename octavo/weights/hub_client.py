@@ -12,11 +12,11 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-import octavo
 from octavo.base.errors import DownloadError, ModelFormatError, ModelNotFoundError, OctavoError
 from octavo.weights.hub_cache import Repository, RepositoryCache, is_offline
 from octavo.weights.transfer import (
@@ -67,7 +67,7 @@ class HubClient:
         self.repository = repository
         self.endpoint = hub_endpoint()
         self.has_token = get_token() is not None
-        self.headers: dict[str, str] = build_hf_headers(library_name="octavo", library_version=octavo.__version__)
+        self.headers: dict[str, str] = build_hf_headers(library_name="octavo", library_version=version("octavo"))
 
     def listing(self) -> Listing:
         """The files at the wanted revision.
@@ -237,7 +237,7 @@ def _stated_by_server(url: str) -> RemoteFile:
 
     endpoint = urlsplit(hub_endpoint())
     own = (endpoint.scheme, endpoint.netloc) == urlsplit(url)[:2]
-    headers = build_hf_headers(token=None if own else False, library_name="octavo", library_version=octavo.__version__)
+    headers = build_hf_headers(token=None if own else False, library_name="octavo", library_version=version("octavo"))
     response = request("HEAD", url, {**headers, "Accept-Encoding": "identity"})
     if response.status_code >= 400:
         return RemoteFile(url, headers)  # some servers refuse HEAD alone; GET will tell
