@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from octavo.backends.ops import Backend
+from octavo.weights.safetensors import SafetensorsFiles
 from tests.models.harness import load, relative_error, run_sequences
 
 NAMES = ["llama", "smollm2", "mistral", "qwen2", "qwen3"]
@@ -26,7 +27,14 @@ def test_logits_equal_those_of_the_fixture(name: str, chunk: int, backend: Backe
     model, want = load(folder, backend), expected(folder)
     found = run_sequences(backend, model.spec, model.weights, want["sequences"], chunk=chunk)
     for logits, goal in zip(found, want["logits"], strict=True):
-        assert relative_error(logits, goal) < 1e-4
+        assert relative_error(logits, goal) < tolerance(folder, backend)
+
+
+def tolerance(folder: Path, backend: Backend) -> float:
+    """Products with bfloat16 weights may round activations to bfloat16; the reference never does."""
+    with SafetensorsFiles.open(folder) as files:
+        narrow = any(info.format == "BF16" for info in files.tensors.values())
+    return 1e-2 if narrow and backend.name != "reference" else 1e-4
 
 
 def test_shards_are_one_checkpoint(backend: Backend, shared_data: Path, tmp_path: Path) -> None:
