@@ -80,22 +80,30 @@ class TokenizerFiles:
 
     def declared_added(self) -> dict[int, tokenizers.AddedToken]:
         """The tokens of `added_tokens_decoder` (or, in old folders, added_tokens.json) by id."""
-        declared = {int(id): _added_token(entry) for id, entry in self.config.get("added_tokens_decoder", {}).items()}
-        if not declared:
-            old = self._json("added_tokens.json")
+        declared = self.config.get("added_tokens_decoder")
+        try:
+            if declared:
+                return {int(id): _added_token(entry) for id, entry in declared.items()}
             special = set(self.special_tokens.values())
-            declared = {
+            return {
                 int(id): tokenizers.AddedToken(text, normalized=False, special=text in special)
-                for text, id in old.items()
+                for text, id in self._json("added_tokens.json").items()
             }
-        return declared
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            reason = f"its added tokens are not a table of ids and tokens ({error!r})"
+            raise ModelFormatError(self.folder / "tokenizer_config.json", reason) from None
 
     def model_ids(self, key: str) -> list[int]:
         """The ids under `key` (a number or a list) of config.json and generation_config.json."""
         nested = self.model.get("text_config")
         places = [self.generation, self.model, nested if isinstance(nested, dict) else {}]
         values = [place.get(key) for place in places]
-        return [id for value in values for id in (value if isinstance(value, list) else [value]) if type(id) is int]
+        return [
+            id
+            for value in values
+            for id in (value if isinstance(value, list) else [value])
+            if type(id) is int and id >= 0
+        ]
 
 
 def _content(value: object) -> str | None:
@@ -286,7 +294,10 @@ def _bos_eos(files: TokenizerFiles, backend: tokenizers.Tokenizer) -> tuple[int 
     """The ids of BOS and EOS: by the tokenizer's files, else (where these name none at all) by the model's."""
     names = ("bos_token", "eos_token")
     if not files.special_tokens:
-        bos, eos = (next(iter(files.model_ids(f"{name}_id")), None) for name in names)
+        bos, eos = (
+            next((id for id in files.model_ids(f"{name}_id") if backend.id_to_token(id) is not None), None)
+            for name in names
+        )
         return bos, eos
     bos, eos = (backend.token_to_id(files.special_tokens.get(name, "")) for name in names)
     return bos, eos

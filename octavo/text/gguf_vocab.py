@@ -17,11 +17,13 @@ from octavo.base.errors import ModelFormatError, UnsupportedModelError
 from octavo.text import bpe, sentencepiece
 from octavo.text.pieces import BYTE_LEVEL_RULE
 from octavo.text.sentencepiece import Kind, PieceModel
+from octavo.text.special import END_MARKERS
 from octavo.text.splits import split_rule
 from octavo.text.tokenizer import AddedToken, Tokenizer, Vocabulary
 
 _log = logging.getLogger(__name__)
 _PREFIX = "tokenizer.ggml."
+_CONTROL_BY_TEXT = frozenset(text for text in END_MARKERS if text.startswith(("<|", "<｜", "<end_of")))
 _END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
 
 
@@ -54,6 +56,9 @@ class _Keys:
         self.kinds: list[int] = [int(k) for k in kinds] if kinds is not None else [Kind.NORMAL] * len(self.tokens)
         if len(self.kinds) != len(self.tokens):
             raise ModelFormatError(path, f"{len(self.tokens)} tokens but {len(self.kinds)} token types")
+        for id, text in enumerate(self.tokens):
+            if text in _CONTROL_BY_TEXT:  # some writers call them ordinary text, and generation would never end
+                self.kinds[id] = Kind.CONTROL
 
     def _required(self, key: str) -> Sequence[Any]:
         value = self._array(key)

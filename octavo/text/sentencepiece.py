@@ -7,6 +7,7 @@ backend of the `tokenizers` package. Source: sentencepiece_model.proto.
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -63,8 +64,8 @@ def build(model: PieceModel) -> tuple[tokenizers.Tokenizer, Vocabulary]:
     backend.add_tokens(list(tokens.values()))
     table = {id: AddedToken(token.content, token.special) for id, token in tokens.items()}
     texts = [*model.pieces, *(token.content for token in model.appended)]
-    rule = replace(SENTENCEPIECE_RULE, leading_spaces=1) if model.prefix else SENTENCEPIECE_RULE
-    return backend, Vocabulary(texts, table, rule)
+    leading_spaces = sys.maxsize if model.collapse_spaces else int(model.prefix)
+    return backend, Vocabulary(texts, table, replace(SENTENCEPIECE_RULE, leading_spaces=leading_spaces))
 
 
 _OUTSIDE_TEXT = frozenset((Kind.UNKNOWN, Kind.CONTROL, Kind.USER_DEFINED))
@@ -123,7 +124,9 @@ def _text_steps(model: PieceModel) -> list[normalizers.Normalizer]:
     if model.charsmap:
         steps.append(normalizers.Precompiled(model.charsmap))
     if model.collapse_spaces:
-        steps += [normalizers.Strip(), normalizers.Replace(tokenizers.Regex(" {2,}"), " ")]
+        # Only spaces go, no other whitespace; at the end also a mark that stood in the text.
+        steps.append(normalizers.Replace(tokenizers.Regex(rf"\A +|[ {SPACE_MARK}]+\z"), ""))
+        steps.append(normalizers.Replace(tokenizers.Regex(" {2,}"), " "))
     return steps
 
 

@@ -31,7 +31,6 @@ _LLAMA3_NAMED = {
     9: "<|eot_id|>",
     10: "<|python_tag|>",
 }
-LLAMA3_END_TOKENS = ("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>")
 
 
 def llama3_specials(first: int) -> dict[str, int]:

@@ -116,6 +116,17 @@ class TestTokenizerJson:
         folder = write_tokenizer(tmp_path, self.added, decoder=decoders.Metaspace(prepend_scheme="never"))
         assert tokenizer_from_folder(folder).leading_spaces == 0
 
+    @pytest.mark.parametrize("value", [[1], {"x": {"content": "y"}}, {"3": {}}, {"3": 4}])
+    def test_added_tokens_that_are_nonsense(self, tmp_path: Path, value: Any) -> None:
+        folder = write_tokenizer(tmp_path, self.added, tokenizer_config={"added_tokens_decoder": value})
+        with pytest.raises(ModelFormatError, match="added tokens"):
+            tokenizer_from_folder(folder)
+
+    def test_ids_of_the_model_that_the_tokenizer_does_not_have(self, tmp_path: Path) -> None:
+        folder = write_tokenizer(tmp_path, self.added, config={"bos_token_id": 10**6, "eos_token_id": -1})
+        tokenizer = tokenizer_from_folder(folder)
+        assert (tokenizer.bos_token_id, tokenizer.eos_token_id) == (None, None)
+
     @pytest.mark.parametrize("content", ["{", "[]", '{"model": {"type": "Other"}}'])
     def test_damage(self, tmp_path: Path, content: str) -> None:
         (tmp_path / "tokenizer.json").write_text(content)

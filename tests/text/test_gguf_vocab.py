@@ -80,6 +80,12 @@ class TestByteLevel:
         tokenizer = tokenizer_from_gguf(with_tokens(("<|file_sep|>", CONTROL)))
         assert tokenizer.token_to_id("<|file_sep|>") in tokenizer.eos_token_ids
 
+    def test_end_markers_called_ordinary_text(self) -> None:
+        tokenizer = tokenizer_from_gguf(with_tokens(("<|im_end|>", NORMAL), ("</s>", NORMAL)))
+        end = tokenizer.token_to_id("<|im_end|>")
+        assert end in tokenizer.eos_token_ids and end in tokenizer.special_ids
+        assert tokenizer.token_to_id("</s>") not in tokenizer.eos_token_ids
+
     def test_arrays_may_be_numpy(self) -> None:
         kinds = np.array(byte_level_metadata()["tokenizer.ggml.token_type"], np.int32)
         tokenizer = tokenizer_from_gguf(byte_level_metadata(token_type=kinds))

@@ -53,6 +53,13 @@ def test_the_defaults_of_the_format(tmp_path: Path) -> None:
     assert texts(write(tmp_path, {}, {}), "  the   cat ") == ["▁the", "▁c", "at", "</s>"]
 
 
+def test_collapsing_takes_spaces_alone(tmp_path: Path) -> None:
+    folder = write(tmp_path, BPE, {3: 1, 4: 1})
+    assert texts(folder, " \n  the \n")[1:] == ["▁", "<0x0A>", "▁the", "▁", "<0x0A>"]
+    tokenizer = tokenizer_from_folder(folder)
+    assert tokenizer.decode([*tokenizer.encode("▁▁the")]) == "the"
+
+
 def test_no_prefix(tmp_path: Path) -> None:
     folder = write(tmp_path, BPE, {3: 0, 4: 0})
     assert texts(folder, "the") == ["<s>", "the"]
