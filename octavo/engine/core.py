@@ -64,6 +64,12 @@ class EngineCore:
         events, self._events = self._events, []
         return events
 
+    def drop_all(self) -> None:
+        """Forgets every request and the step in flight, without events: what to do after a step raised."""
+        self._in_flight = None
+        self._events = []
+        self.scheduler.drop_all()
+
     def stats(self) -> EngineStats:
         """Gauges now and counters since the start. A page that only the cache knows does not count as used."""
         scheduler, pool, counters = self.scheduler, self.scheduler.space.pool, self.scheduler.counters

@@ -78,8 +78,7 @@ def find_hit(pool: BlockPool, groups: Seq[KvGroup], page_size: int, seq: Sequenc
         reach = [first_in_reach(length * page_size, group.window, page_size) for group in groups]
         if all(run[length - 1] >= length - first for run, first in zip(runs, reach, strict=True)):
             tables = tuple(
-                (GIVEN_BACK,) * first + tuple(pages[first:length])
-                for pages, first in zip(found, reach, strict=True)
+                (GIVEN_BACK,) * first + tuple(pages[first:length]) for pages, first in zip(found, reach, strict=True)
             )
             return Entry(length * page_size, tables, may_wait=True)
     return Entry(0, tuple(() for _ in groups), may_wait=True)

@@ -24,7 +24,7 @@ from octavo.base.types import (
 from octavo.engine.prefix import Entry
 from octavo.engine.queues import RowSlots, SequenceQueue
 from octavo.engine.sequence import Finish, Sequence, Status
-from octavo.engine.tables import KvSpace
+from octavo.engine.tables import KvSpace, too_large_for_pool
 
 _MOST_SKIPPED = 1024  # waiting sequences that one step looks past
 
@@ -76,15 +76,10 @@ class Scheduler:
         """Queues the request's completions; a request that can never be served ends at once, with an error event."""
         assert request.request_id not in self._siblings, f"request {request.request_id} is already here"
         indices = range(request.sampling.n)
-        if not self.space.fits_alone(len(request.prompt_ids)):
-            capacity = self.limits.num_pages * self.limits.page_size
-            error = (
-                f"The prompt has {len(request.prompt_ids)} tokens, but the KV cache holds {capacity} for all layer "
-                "groups together. Shorten the prompt, or give the KV cache more memory (kv_memory_bytes)."
-            )
-            return [
-                TokenEvent(request.request_id, i, (), finish_reason="error", error=error) for i in indices
-            ]
+        error = too_large_for_pool(self.limits, len(request.prompt_ids))
+        if error is not None:
+            return [TokenEvent(request.request_id, i, (), finish_reason="error", error=error) for i in indices]
+        assert 0 < len(request.prompt_ids) < self.limits.max_model_len, "the frontend checks the prompt's length"
         self._num_arrived += 1
         groups = len(self.limits.groups)
         siblings = [Sequence(request, i, self._num_arrived, groups) for i in indices]
@@ -102,6 +97,12 @@ class Scheduler:
                 events.append(self._event(seq, (), finish=Finish("abort")))
                 self._finish(seq)
         return events
+
+    def drop_all(self) -> None:
+        """Ends everything without events, a step in flight included."""
+        self._in_flight.clear()
+        for request_id in list(self._siblings):
+            self.abort(request_id)
 
     @property
     def has_work(self) -> bool:

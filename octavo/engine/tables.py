@@ -21,6 +21,17 @@ def pages_alone(limits: EngineLimits, num_tokens: int) -> int:
     return sum(whole if most is None else min(whole, most) for most in _window_pages(limits))
 
 
+def too_large_for_pool(limits: EngineLimits, num_tokens: int) -> str | None:
+    """Why a prompt of `num_tokens` can never be computed with this pool, with numbers; None if it can."""
+    needed = pages_alone(limits, num_tokens)
+    if needed <= limits.num_pages:
+        return None
+    return (
+        f"The prompt has {num_tokens} tokens and needs {needed} KV pages of {limits.page_size} tokens, but the KV "
+        f"cache has {limits.num_pages}. Shorten the prompt, or give the KV cache more memory (kv_memory_bytes)."
+    )
+
+
 def _window_pages(limits: EngineLimits) -> list[int | None]:
     """Per group, the most pages that a window and the token at its end can touch; None for a full group."""
     size = limits.page_size

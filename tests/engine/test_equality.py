@@ -176,7 +176,10 @@ def test_cached_equals_cold(groups: tuple[KvGroup, ...]) -> None:
 def test_preempted_equals_not(groups: tuple[KvGroup, ...]) -> None:
     asked = [request(f"r{i}", [i + 1] * 3, max_tokens=30, temperature=1.0, seed=i) for i in range(6)]
     most = 11 * len(groups)
-    tight, wide = Harness(limits(groups=groups, num_pages=most, page_size=4)), Harness(limits(groups=groups, num_pages=400))
+    tight, wide = (
+        Harness(limits(groups=groups, num_pages=most, page_size=4)),
+        Harness(limits(groups=groups, num_pages=400)),
+    )
     tight.run(*asked)
     wide.run(*asked)
     if all(group.window is None for group in groups):

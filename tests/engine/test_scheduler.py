@@ -186,7 +186,7 @@ def test_the_first_is_never_preempted() -> None:
 def test_a_prompt_larger_than_the_pool_is_an_error_with_numbers() -> None:
     out = Harness(limits(num_pages=5)).run(request("a", LONG, n=2))
     assert {key: value.finish_reason for key, value in out.items()} == {("a", 0): "error", ("a", 1): "error"}
-    assert "30 tokens" in (out["a", 0].error or "") and "holds 20" in (out["a", 0].error or "")
+    assert "30 tokens" in (out["a", 0].error or "") and "has 5" in (out["a", 0].error or "")
 
 
 def test_a_sequence_that_outgrows_the_pool_ends_by_length() -> None:

@@ -1,0 +1,134 @@
+"""The engine process: its main loop around an EngineCore, between two reads of its socket.
+
+Who starts it supplies `make_core`; this module knows no weights and no kernels. Takes no signal from a terminal and
+ends when its socket does, so it can be neither interrupted by halves nor orphaned.
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+
+from octavo.base.config import EngineArgs
+from octavo.base.errors import OctavoError
+from octavo.base.types import ModelInfo
+from octavo.engine.core import EngineCore
+from octavo.engine.messages import (
+    Abort,
+    Add,
+    Ask,
+    Beat,
+    EventRow,
+    Events,
+    Failed,
+    FromEngine,
+    Ready,
+    Start,
+    ToEngine,
+    decode_to_engine,
+    encode,
+)
+from octavo.engine.wire import Link
+
+MakeCore = Callable[[EngineArgs], tuple[EngineCore, ModelInfo]]
+
+_BUSY_STEPS_PER_COLLECTION = 1000
+
+
+def child_main(sock: socket.socket, make_core: MakeCore) -> int:
+    """Loads what the first message names, serves until the socket closes, and returns the exit status."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    child = _Child(Link(sock))
+    start = child.receive_start()
+    if start is None:
+        return 0
+    try:
+        core, info = make_core(start.args)
+    except Exception as e:
+        child.fail(e, "The engine failed to load")
+        return 1
+    # what was loaded stays: it need not be walked by any later collection
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    child.send(Ready(info, core.limits))
+    try:
+        child.serve(core)
+    except Exception as e:
+        child.fail(e, "The engine ended after an internal error")
+        return 1
+    finally:
+        core.close()
+    return 0
+
+
+class _Child:
+    """The loop's side of the border."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._num_sent = 0
+
+    def send(self, message: FromEngine) -> None:
+        """Sends; if the frontend reads too slowly, waits for it."""
+        self._link.send(encode(message))
+        while self._link.has_unsent:
+            self._link.wait_writable()
+            self._link.flush()
+
+    def fail(self, error: Exception, what: str) -> None:
+        """Tells the frontend why this process ends; an error without a message of its own is printed in full."""
+        if isinstance(error, OctavoError):
+            self.send(Failed(type(error).__name__, str(error)))
+        else:
+            traceback.print_exception(error, file=sys.stderr)
+            self.send(Failed("EngineDeadError", f"{what}: {type(error).__name__}: {error}"))
+
+    def receive_start(self) -> Start | None:
+        """The first message, or None if the frontend has gone."""
+        while not self._link.closed:
+            self._link.wait()
+            for frame in self._link.receive():
+                message = decode_to_engine(frame)
+                assert isinstance(message, Start), "the first message names what to load"
+                return message
+        return None
+
+    def serve(self, core: EngineCore) -> None:
+        """While there is work, looks at the socket between two steps; otherwise sleeps on it."""
+        busy_steps = 0
+        while True:
+            if not core.has_work:
+                gc.collect(1)
+                busy_steps = 0
+                self._link.wait()
+            for frame in self._link.receive():
+                self._take(core, decode_to_engine(frame))
+            if self._link.closed:
+                return
+            if core.has_work:
+                self._step(core)
+                busy_steps += 1
+                if busy_steps % _BUSY_STEPS_PER_COLLECTION == 0:
+                    gc.collect(0)
+
+    def _take(self, core: EngineCore, message: ToEngine) -> None:
+        match message:
+            case Add():
+                core.add(message.request())
+            case Abort():
+                core.abort(message.request_id, message.index)
+            case Ask():
+                self.send(Beat(message.number, core.stats()))
+            case Start():
+                raise AssertionError("an engine process loads once")
+
+    def _step(self, core: EngineCore) -> None:
+        events = core.step()
+        if events:
+            self.send(Events(self._num_sent, tuple([EventRow.of(event) for event in events])))
+            self._num_sent += 1

@@ -1,0 +1,146 @@
+"""The border seen from the frontend: what an engine client is, and the one that runs the engine in this process.
+
+`octavo.engine.process` has the one that starts a child process. Knows no text and no streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol, runtime_checkable
+
+from octavo.base.errors import EngineDeadError
+from octavo.base.types import EngineStats, Request, TokenEvent
+from octavo.engine.core import EngineCore
+
+
+class EngineClient(Protocol):
+    """Requests in, token events out. Methods are called from one thread, the async ones from one event loop at a
+    time. Events of a step come together, in order."""
+
+    @property
+    def alive(self) -> bool:
+        """False once the engine cannot serve any more."""
+
+    def add(self, request: Request) -> None:
+        """Hands a request over.
+
+        Raises:
+            EngineDeadError: nobody is there to serve it.
+        """
+
+    def abort(self, request_id: str, index: int | None = None) -> None:
+        """Ends a request or one completion of it; nothing to do if it is unknown or finished."""
+
+    async def start(self) -> None:
+        """Binds the client to the running event loop. Cheap if that is done."""
+
+    async def events(self) -> list[TokenEvent]:
+        """Waits for the next events.
+
+        Raises:
+            EngineDeadError: the engine has ended; what it sent before has been returned before.
+        """
+
+    async def stats(self) -> EngineStats: ...
+
+    async def close(self) -> None: ...
+
+
+@runtime_checkable
+class SteppingClient(Protocol):
+    """A client whose engine runs in the caller's thread."""
+
+    def step(self) -> list[TokenEvent]: ...
+
+
+class InlineClient:
+    """The engine in this process. Either `step` it, or await `events`: then steps run in a worker thread."""
+
+    def __init__(self, core: EngineCore) -> None:
+        self._core = core
+        self._death: str | None = None
+        self._stepping = False
+        self._inbox: list[tuple[str, int | None] | Request] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wake = asyncio.Event()
+
+    @property
+    def alive(self) -> bool:
+        return self._death is None
+
+    def add(self, request: Request) -> None:
+        self._check()
+        self._deliver(request)
+
+    def abort(self, request_id: str, index: int | None = None) -> None:
+        if self._death is None:
+            self._deliver((request_id, index))
+
+    def step(self) -> list[TokenEvent]:
+        """One step in this thread. An exception (an interrupt, too) drops all requests; the engine stays usable."""
+        self._check()
+        try:
+            return self._core.step()
+        except BaseException:
+            self._core.drop_all()
+            raise
+
+    async def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop, self._wake = loop, asyncio.Event()
+
+    async def events(self) -> list[TokenEvent]:
+        await self.start()
+        self._check()
+        while not self._core.has_work:
+            self._wake.clear()
+            await self._wake.wait()
+            self._check()
+        self._stepping = True
+        step = asyncio.ensure_future(asyncio.to_thread(self._core.step))
+        try:
+            return await asyncio.shield(step)
+        except asyncio.CancelledError:
+            await asyncio.wait([step])  # the engine belongs to that thread until its step is done
+            raise
+        except Exception as e:
+            self._death = f"The engine ended after an internal error: {type(e).__name__}: {e}"
+            raise EngineDeadError(self._death) from e
+        finally:
+            self._stepping = False
+            inbox, self._inbox = self._inbox, []
+            for item in inbox:
+                self._apply(item)
+
+    async def stats(self) -> EngineStats:
+        self._check()
+        return self._core.stats()
+
+    async def close(self) -> None:
+        self.shut()
+
+    def shut(self) -> None:
+        """Ends the engine, from a caller without an event loop."""
+        if self._death is None:
+            self._death = "The engine was closed."
+            self._wake.set()
+            self._core.close()
+
+    def _check(self) -> None:
+        if self._death is not None:
+            raise EngineDeadError(self._death)
+
+    def _deliver(self, item: tuple[str, int | None] | Request) -> None:
+        """To the core now, or after the step that a worker thread is in."""
+        if self._stepping:
+            self._inbox.append(item)
+        else:
+            self._apply(item)
+        self._wake.set()
+
+    def _apply(self, item: tuple[str, int | None] | Request) -> None:
+        if isinstance(item, Request):
+            self._core.add(item)
+        else:
+            self._core.abort(*item)
