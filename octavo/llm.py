@@ -1,140 +1,404 @@
-"""Where the two planes meet: `build_core` loads a model and wires runner, executor and engine; LLM and AsyncLLM use it.
+"""The Python faces of a model: LLM (in this process) and AsyncLLM, and EngineHandle, what a server is given.
 
-The only module that imports both the engine and the runner's side. Runs in the caller's process for `LLM`, and as the
-entry of the engine's own process (`python -m octavo.llm`) for servers.
+Puts the text plane (tokenizer, template) in front of an engine. How an engine is built is in `octavo/wiring.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from octavo.base.config import EngineArgs
-from octavo.base.errors import ConfigError, UnsupportedModelError
-from octavo.base.types import ModelInfo
-from octavo.engine.core import EngineCore
-from octavo.executor.inline import InlineExecutor
-from octavo.models.decoder import decoder_forward
-from octavo.models.load import canonical_infos, load_weights, read_spec, weight_format
-from octavo.runner.fingerprint import fingerprint, weights_digest
-from octavo.runner.memory import MemoryPlan, make_plan
-from octavo.runner.runner import Runner, Stage
-from octavo.weights.hub import ModelFiles, resolve
-from octavo.weights.loader import open_source
+from octavo.base.config import EngineArgs, engine_args_of
+from octavo.base.errors import ConfigError, OctavoError
+from octavo.base.outputs import RequestOutput
+from octavo.base.progress import progress_bar
+from octavo.base.prompts import Conversation, Prompts, as_prompt, as_prompt_list, one_each
+from octavo.base.sampling import SamplingParams
+from octavo.base.types import Delta, EngineStats, ModelInfo
+from octavo.engine.client import InlineClient
+from octavo.engine.frontend import Frontend
+from octavo.engine.process import ChildClient
+from octavo.models.generation import read_generation_defaults
+from octavo.text.chat import ChatTemplate
+from octavo.text.load import TextAssets, load_text
+from octavo.text.tokenizer import Tokenizer
+from octavo.weights.hub import ModelFiles
+from octavo.wiring import build_core, find_files
 
-if TYPE_CHECKING:
-    from octavo.backends.ops import Backend, Forward, KvLayout
-    from octavo.models.spec import KvDtype, ModelSpec
-    from octavo.weights.tensor import TensorInfo, WeightSource
-
-
-@dataclass(frozen=True)
-class OpenModel:
-    """A model's files, described and planned but not loaded."""
-
-    files: ModelFiles
-    spec: ModelSpec
-    source: WeightSource
-    infos: dict[str, TensorInfo]
-    backend: Backend
-    forward: Forward
-    layout: KvLayout
-    plan: MemoryPlan
+# ---------------------------------------------------------------- text of a model
 
 
-@dataclass(frozen=True)
-class BuiltEngine:
-    """A core that is ready to take requests, and what may be said about it."""
+class ModelText:
+    """Tokenizer, chat template and sampling defaults of one model: the text plane of LLM and of servers."""
 
-    core: EngineCore
-    info: ModelInfo
-    notes: tuple[str, ...]
+    def __init__(self, args: EngineArgs, files: ModelFiles) -> None:
+        self.assets = load_text(_tokenizer_path(args, files))
+        self.tokenizer = self.assets.tokenizer
+        self.defaults = read_generation_defaults(files)
+        self._template = _own_template(args, self.assets)
+
+    def template(self, *, tools: bool = False) -> ChatTemplate:
+        """
+        Raises:
+            InvalidRequestError: the model has no chat template and none was given.
+        """
+        return self._template or self.assets.chat_template(tools=tools)
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        variables: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The prompt of a conversation."""
+        return self.template(tools=bool(tools)).render(
+            messages,
+            tools=tools,
+            add_generation_prompt=add_generation_prompt and not continue_final_message,
+            continue_final_message=continue_final_message,
+            variables=variables,
+        )
+
+    def encode_rendered(self, prompt: str) -> list[int]:
+        """Token ids of a rendered template, which brings its own special tokens."""
+        return self.tokenizer.encode(prompt, add_special_tokens=False, parse_special=True)
 
 
-def find_files(args: EngineArgs) -> ModelFiles:
-    """The model's files, downloaded if need be."""
-    return resolve(
-        args.model, revision=args.revision, download_dir=Path(args.download_dir) if args.download_dir else None
-    )
+def _tokenizer_path(args: EngineArgs, files: ModelFiles) -> Path:
+    if args.tokenizer is None:
+        return files.path
+    path = Path(args.tokenizer).expanduser()
+    if not path.exists():
+        raise ConfigError(f"tokenizer {args.tokenizer!r} is not a folder or file on this machine.")
+    return path
 
 
-@contextlib.contextmanager
-def open_model(args: EngineArgs) -> Iterator[OpenModel]:
-    """Everything up to the memory plan. Closes the files; the backend is closed only if the block raises."""
-    files = find_files(args)
-    spec = read_spec(files)
-    backend = make_backend(args)
-    with contextlib.ExitStack() as on_error:
-        on_error.callback(backend.close)
-        with contextlib.closing(open_source(files)) as source:
-            infos = canonical_infos(spec, source)
-            layout = spec.kv_layout(_kv_dtype(args, infos), args.block_size)
-            forward = decoder_forward(spec)
-            plan = make_plan(args, backend, forward, infos, layout, spec.max_position)
-            yield OpenModel(files, spec, source, infos, backend, forward, layout, plan)
-        on_error.pop_all()
+def _own_template(args: EngineArgs, assets: TextAssets) -> ChatTemplate | None:
+    if args.chat_template is None:
+        return None
+    path = Path(args.chat_template).expanduser()
+    try:
+        source = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"Cannot read the chat template {path}: {error}.") from error
+    return ChatTemplate(source, path.name, defaults=assets.special_tokens)
 
 
-def plan_memory(args: EngineArgs) -> MemoryPlan:
-    """The memory `args` will take, without loading weights."""
-    with open_model(args) as model:
-        model.backend.close()
-        return model.plan
+# ---------------------------------------------------------------- the engine behind a server
 
 
-def build_core(args: EngineArgs) -> BuiltEngine:
-    """Loads a model and wires its engine.
+class EngineHandle:
+    """An engine in a process of its own, with its text plane here: implements `octavo.base.types.AsyncEngine`.
+
+    `start` returns at once; `wait_ready` blocks until the model is loaded (and raises what loading raised).
+    """
+
+    def __init__(self, args: EngineArgs, client: ChildClient, text: ModelText) -> None:
+        self._args = args
+        self._client = client
+        self._frontend: Frontend | None = None
+        self._info: ModelInfo | None = None
+        self.text = text
+
+    @classmethod
+    def start(cls, args: EngineArgs) -> EngineHandle:
+        """Starts the process for a model whose files are here or can be fetched."""
+        files = find_files(args)
+        local = replace(
+            args, model=str(files.path), revision=None, served_model_name=args.served_model_name or args.model
+        )
+        client = ChildClient([sys.executable, "-m", "octavo.wiring"], local)
+        try:
+            return cls(args, client, ModelText(args, files))
+        except BaseException:
+            client.shut()
+            raise
+
+    def wait_ready(self, timeout_s: float | None = None) -> None:
+        """
+        Raises:
+            OctavoError: what loading raised in the process.
+        """
+        ready = self._client.wait_ready(timeout_s)
+        self._info = ready.info
+        self._frontend = Frontend(
+            self._client,
+            self.text.tokenizer,
+            ready.limits,
+            eos_token_ids=sorted(self.text.tokenizer.eos_token_ids),
+            seed=self._args.seed,
+        )
+
+    @property
+    def frontend(self) -> Frontend:
+        assert self._frontend is not None, "wait_ready comes first"
+        return self._frontend
+
+    @property
+    def info(self) -> ModelInfo:
+        assert self._info is not None, "wait_ready comes first"
+        return self._info
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What the memory plan wants a user to know."""
+        return tuple(self.info.details.get("notes", ()))
+
+    @property
+    def alive(self) -> bool:
+        return self.frontend.alive
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        return self.text.tokenizer.encode(text, add_special_tokens=add_special_tokens)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return self.text.tokenizer.decode(token_ids, skip_special_tokens=False)
+
+    def token_text(self, token_id: int) -> str:
+        return self.text.tokenizer.token_text(token_id)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return self.text.tokenizer.token_bytes(token_id)
+
+    def render_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        variables: Mapping[str, Any] | None = None,
+    ) -> list[int]:
+        prompt = self.text.render(
+            messages,
+            tools=tools,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=continue_final_message,
+            variables=variables,
+        )
+        return self.text.encode_rendered(prompt)
+
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        sampling: SamplingParams,
+        *,
+        request_id: str | None = None,
+        priority: int = 0,
+        cache_salt: str | None = None,
+    ) -> AsyncIterator[Delta]:
+        ids = self.encode(prompt) if isinstance(prompt, str) else prompt
+        return self.frontend.generate(ids, sampling, request_id=request_id, priority=priority, cache_salt=cache_salt)
+
+    def default_sampling(self) -> Mapping[str, Any]:
+        return self.text.defaults
+
+    async def stats(self) -> EngineStats:
+        return await self.frontend.stats()
+
+    async def close(self) -> None:
+        await self.frontend.close()
+
+    def stop(self) -> None:
+        """Ends the process, from outside of an event loop; doing it twice is nothing."""
+        self._client.shut()
+
+
+# ---------------------------------------------------------------- Python faces
+
+
+class LLM:
+    """A model in this process, with vLLM's interface: lists of prompts in, RequestOutputs out.
+
+    Args:
+        model: a folder, a GGUF file, an https URL of one, or `org/name[:QUANT][@revision]`; the demo model if left out.
+        engine_args: all options at once, instead of single keywords.
+        options: any field of `EngineArgs` by keyword; unknown ones are refused by name.
 
     Raises:
-        ConfigError, MemoryPlanError, ModelError: as planning and loading find them.
+        ConfigError, MemoryPlanError, ModelError: before anything is computed.
     """
-    with open_model(args) as model:
-        plan, spec = model.plan, model.spec
-        weights = load_weights(spec, model.source, model.backend)
-        kv = model.backend.allocate_kv(model.layout, plan.num_pages)
-        program = model.backend.build(model.forward, weights, kv, plan.program_limits())
-        limits = plan.engine_limits(model.layout, spec.vocab_size, enable_prefix_caching=args.enable_prefix_caching)
-        runner = Runner([Stage(model.backend, program, kv)], limits)
-        core = EngineCore(limits, InlineExecutor(runner))
-        numerics = f"{model.backend.numerics}-kv-{model.layout.dtype}"
-        info = ModelInfo(
-            name=args.served_model_name or args.model,
-            architecture=spec.architecture,
-            num_parameters=spec.num_parameters,
-            max_model_len=plan.max_model_len,
-            vocab_size=spec.vocab_size,
-            weight_format=weight_format(model.infos),
-            fingerprint=fingerprint(weights_digest(model.source), numerics),
-            details={"kv_cache_dtype": model.layout.dtype, "backend": model.backend.name},
+
+    def __init__(self, model: str | None = None, *, engine_args: EngineArgs | None = None, **options: Any) -> None:
+        args = engine_args_of(model, engine_args, options)
+        files = find_files(args)
+        self.text = ModelText(args, files)
+        core, self.info = build_core(args)
+        self._client = InlineClient(core)
+        self._frontend = Frontend(
+            self._client,
+            self.text.tokenizer,
+            core.limits,
+            eos_token_ids=sorted(self.text.tokenizer.eos_token_ids),
+            max_logprobs=-1,
+            seed=args.seed,
         )
-        return BuiltEngine(core, info, plan.notes)
+
+    def generate(
+        self,
+        prompts: Prompts,
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        use_tqdm: bool = True,
+        priority: Sequence[int] | None = None,
+    ) -> list[RequestOutput]:
+        """Completes prompts; the outputs are in the prompts' order.
+
+        Args:
+            prompts: a text, token ids, a `{"prompt": ...}` or `{"prompt_token_ids": ...}`, or a list of these.
+            sampling_params: one for all, or one for each; the model's own defaults if left out.
+            use_tqdm: show a progress bar.
+
+        Raises:
+            InvalidRequestError: a prompt or a control that cannot be served; nothing has been computed then.
+        """
+        asked = [as_prompt(p) for p in as_prompt_list(prompts)]
+        ids = [p if isinstance(p, list) else self.text.tokenizer.encode(p) for p in asked]
+        texts = [p if isinstance(p, str) else None for p in asked]
+        return self._run(texts, ids, sampling_params, use_tqdm=use_tqdm, priority=priority)
+
+    def chat(
+        self,
+        messages: Conversation | Sequence[Conversation],
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        use_tqdm: bool = True,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> list[RequestOutput]:
+        """Answers one conversation or several, each a list of messages with `role` and `content`."""
+        conversations = [messages] if not messages or isinstance(messages[0], Mapping) else messages
+        texts = [
+            self.text.render(
+                conversation,  # type: ignore[arg-type]
+                tools=tools,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=continue_final_message,
+                variables=chat_template_kwargs,
+            )
+            for conversation in conversations
+        ]
+        ids = [self.text.encode_rendered(text) for text in texts]
+        return self._run(list(texts), ids, sampling_params, use_tqdm=use_tqdm, priority=None)
+
+    def stream_chat(self, messages: Conversation, sampling_params: SamplingParams) -> Iterator[str]:
+        """The pieces of one answer's text as they come. Closing the iterator ends the answer."""
+        ids = self.text.encode_rendered(self.text.render(messages))
+        self._frontend.open(self._frontend.prepare(ids, sampling_params.clone(n=1)))
+        for delta in self._frontend.run():
+            if delta.finish_reason == "error":
+                raise OctavoError(delta.error or "The engine failed on this request.")
+            if delta.text:
+                yield delta.text
+
+    def get_chat_template(self) -> Callable[[Conversation], str]:
+        """A function that renders messages to the prompt the model sees."""
+        self.text.template()  # a model without one says so here
+        return self.text.render
+
+    def get_tokenizer(self) -> Tokenizer:
+        return self.text.tokenizer
+
+    def get_default_sampling_fields(self) -> dict[str, Any]:
+        """The model's recommended sampling, by SamplingParams field."""
+        return dict(self.text.defaults)
+
+    def get_default_sampling_params(self) -> SamplingParams:
+        return SamplingParams(**self.text.defaults)
+
+    def close(self) -> None:
+        """Frees the model. Using it afterwards is an error."""
+        self._client.shut()
+
+    def __enter__(self) -> LLM:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(
+        self,
+        texts: Sequence[str | None],
+        ids: Sequence[Sequence[int]],
+        sampling: SamplingParams | Sequence[SamplingParams] | None,
+        *,
+        use_tqdm: bool,
+        priority: Sequence[int] | None,
+    ) -> list[RequestOutput]:
+        controls = one_each("sampling_params", sampling or self.get_default_sampling_params(), len(ids))
+        priorities = one_each("priority", 0 if priority is None else priority, len(ids))
+        requests = [
+            self._frontend.prepare(prompt, params, priority=rank)
+            for prompt, params, rank in zip(ids, controls, priorities, strict=True)
+        ]
+        outputs = [RequestOutput.for_request(request, text) for request, text in zip(requests, texts, strict=True)]
+        by_id = {output.request_id: output for output in outputs}
+        for request in requests:
+            self._frontend.open(request)
+        with progress_bar(len(outputs), shown=use_tqdm) as advance:
+            for delta in self._frontend.run():
+                output = by_id[delta.request_id]
+                output.add(delta, self.text.tokenizer.token_text)
+                if output.finished:
+                    advance(output)
+        return outputs
 
 
-def make_backend(args: EngineArgs) -> Backend:
-    """The backend that `args` asks for; `auto` is the C++ one."""
-    if args.backend == "reference":
-        from octavo.backends.reference.backend import ReferenceBackend
+class AsyncLLM:
+    """A model in a process of its own, with vLLM's asynchronous interface: requests stream concurrently."""
 
-        return ReferenceBackend()
-    try:
-        from octavo.backends.cpu.backend import CpuBackend
-    except ImportError as error:
-        raise ConfigError(
-            f"The CPU kernels are not built ({error}). Install Octavo with `pip install .`, or choose --backend reference."
-        ) from error
-    return CpuBackend(threads=args.threads)
+    def __init__(self, model: str | None = None, *, engine_args: EngineArgs | None = None, **options: Any) -> None:
+        self.engine = EngineHandle.start(engine_args_of(model, engine_args, options))
+        try:
+            self.engine.wait_ready()
+        except BaseException:
+            self.engine.stop()
+            raise
 
+    @classmethod
+    def from_engine_args(cls, engine_args: EngineArgs) -> AsyncLLM:
+        return cls(engine_args=engine_args)
 
-def _kv_dtype(args: EngineArgs, infos: dict[str, TensorInfo]) -> KvDtype:
-    """As vLLM's `auto`: the type of the weights where they have one, else float16."""
-    if args.kv_cache_dtype == "auto":
-        main = weight_format(infos).split(" + ")[0]
-        by_format: dict[str, KvDtype] = {"F32": "f32", "BF16": "bf16"}
-        return by_format.get(main, "f16")
-    chosen: dict[str, KvDtype] = {"f32": "f32", "f16": "f16", "bf16": "bf16"}
-    if args.kv_cache_dtype not in chosen:
-        raise UnsupportedModelError(f"kv_cache_dtype {args.kv_cache_dtype!r} is not supported.")
-    return chosen[args.kv_cache_dtype]
+    async def generate(
+        self,
+        prompt: str | Sequence[int] | Mapping[str, Any],
+        sampling_params: SamplingParams | None = None,
+        request_id: str | None = None,
+        *,
+        priority: int = 0,
+    ) -> AsyncIterator[RequestOutput]:
+        """The request's output so far, each time there is more of it. Closing the iterator aborts the request."""
+        asked = as_prompt(prompt)
+        ids = asked if isinstance(asked, list) else self.engine.encode(asked)
+        sampling = sampling_params or SamplingParams(**self.engine.default_sampling())
+        text = asked if isinstance(asked, str) else None
+        output: RequestOutput | None = None
+        deltas = self.engine.generate(ids, sampling, request_id=request_id, priority=priority)
+        async with contextlib.aclosing(deltas):  # type: ignore[type-var]
+            async for delta in deltas:
+                output = output or RequestOutput.blank(delta.request_id, text, ids, sampling.n)
+                output.add(delta, self.engine.token_text)
+                yield output.snapshot()
+
+    def get_tokenizer(self) -> Tokenizer:
+        return self.engine.text.tokenizer
+
+    def get_chat_template(self) -> Callable[[Conversation], str]:
+        self.engine.text.template()
+        return self.engine.text.render
+
+    async def abort(self, request_id: str) -> None:
+        self.engine.frontend.abort(request_id)
+
+    def shutdown(self) -> None:
+        """Ends the engine's process."""
+        self.engine.stop()

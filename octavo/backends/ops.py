@@ -161,7 +161,9 @@ class Ops(Protocol):
 class KvCache(Protocol):
     """The pages of one backend. The layout inside a page is the backend's own."""
 
-    layers: Sequence[KvLayer]  # by layer index
+    @property
+    def layers(self) -> Sequence[KvLayer]:
+        """By layer index."""
 
     def zero_pages(self, pages: Sequence[int]) -> None:
         """Clears pages, so that masked keys add exact zeros."""
@@ -204,8 +206,12 @@ Forward = Callable[[Ops, Mapping[str, Weight], Sequence[KvLayer]], Mapping[str, 
 class Backend(Protocol):
     """One kind of hardware (and way of running) on one device set. No global state: several may live in a process."""
 
-    name: str
-    numerics: str  # what changes bits: backend and instruction set, e.g. "cpu-avx512_bf16"; never the thread count
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def numerics(self) -> str:
+        """What changes bits: backend and instruction set, e.g. "cpu-avx512_bf16"; never the number of threads."""
 
     def weight_bytes(self, info: TensorInfo) -> int:
         """Bytes the loaded form of a tensor takes, without loading it."""
@@ -220,8 +226,8 @@ class Backend(Protocol):
                       limits: ProgramLimits) -> int:  # fmt: skip
         """Scratch a program of these limits will take, without loading weights."""
 
-    def build(self, forward: Forward, weights: Mapping[str, Weight], kv: KvCache, limits: ProgramLimits) -> Program:
-        """Binds a forward."""
+    def build(self, forward: Forward, weights: Mapping[str, Weight], kv: Any, limits: ProgramLimits) -> Program:
+        """Binds a forward to weights and KV pages that this backend loaded and allocated."""
 
     def sample(self, logits: F32, rows: SampleRows) -> I32:
         """Token ids [S] from logits [S, V] that all sparse controls have already been applied to (disallowed tokens

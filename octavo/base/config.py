@@ -65,7 +65,7 @@ class AsyncEngineArgs(EngineArgs):
     """The same options under the name vLLM's async engine uses."""
 
 
-def engine_args(model: str | None, engine: EngineArgs | None, options: dict[str, Any]) -> EngineArgs:
+def engine_args_of(model: str | None, engine: EngineArgs | None, options: dict[str, Any]) -> EngineArgs:
     """EngineArgs from keywords, or the given one; refuses both at once and unknown names.
 
     Raises:

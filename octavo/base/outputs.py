@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 from octavo.base.errors import OctavoError
-from octavo.base.types import Delta, TokenLogprobs
+from octavo.base.types import Delta, Request, TokenLogprobs
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,23 @@ class RequestOutput:
     prompt_logprobs: list[dict[int, Logprob] | None] | None = None
     finished: bool = False
     num_cached_tokens: int = 0
+
+    @classmethod
+    def blank(cls, request_id: str, prompt: str | None, prompt_ids: Sequence[int], n: int) -> RequestOutput:
+        """An output with nothing in it yet."""
+        return cls(request_id, prompt, list(prompt_ids), [CompletionOutput(i) for i in range(n)])
+
+    @classmethod
+    def for_request(cls, request: Request, prompt: str | None) -> RequestOutput:
+        return cls.blank(request.request_id, prompt, request.prompt_ids, request.sampling.n)
+
+    def snapshot(self) -> RequestOutput:
+        """A copy that later Deltas do not change."""
+        outputs = [
+            replace(o, token_ids=list(o.token_ids), logprobs=None if o.logprobs is None else list(o.logprobs))
+            for o in self.outputs
+        ]
+        return replace(self, outputs=outputs)
 
     def add(self, delta: Delta, text_of: Callable[[int], str]) -> None:
         """Takes one Delta in.

@@ -16,8 +16,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from octavo.llm import plan_memory
     from octavo.runner.memory import describe
+    from octavo.wiring import plan_memory
 
     plan = plan_memory(engine_args(options))
     if options.json:

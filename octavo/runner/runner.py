@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from octavo.backends.ops import F32, I32, Backend, KvCache, Program, SampleRows, StepInputs
 from octavo.base.types import EngineLimits, RowInit, RowResult, RowStep, StepPlan, StepResult, TokenLogprobs
@@ -187,8 +186,7 @@ class Runner:
             positions=np.array([p for _, p in owners], np.int32),
         )
         chosen = logits if len(drawn) == len(logits) else logits[drawn]
-        tokens: npt.NDArray[np.int32] = self._stage.backend.sample(chosen, rows)
-        return tokens.tolist()
+        return [int(token) for token in self._stage.backend.sample(chosen, rows)]
 
     def _prompt_logprobs(self, step: RowStep, row: Row, want: _Wanted, logits: F32) -> tuple[TokenLogprobs, ...]:
         count = row.sampling.prompt_logprobs or 0

@@ -48,6 +48,7 @@ class TextAssets:
     tokenizer: Tokenizer
     templates: Mapping[str, ChatTemplate] = field(default_factory=dict)
     generation: Mapping[str, Any] = field(default_factory=dict)
+    special_tokens: Mapping[str, str] = field(default_factory=dict)
 
     def chat_template(self, *, tools: bool = False, name: str | None = None) -> ChatTemplate:
         """The template to render a conversation with: the named one, else "tool_use" for tools, else "default".
@@ -88,7 +89,7 @@ def _from_folder(folder: Path) -> TextAssets:
             specials.setdefault(name, tokenizer.token_text(id))
     sources = _folder_templates(folder, files.config)
     templates = {name: ChatTemplate(text, name, defaults=specials) for name, text in sources.items()}
-    return TextAssets(tokenizer, templates, files.generation)
+    return TextAssets(tokenizer, templates, files.generation, specials)
 
 
 def _folder_templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
@@ -150,7 +151,8 @@ def text_from_gguf(metadata: Mapping[str, Any], path: str = "GGUF") -> TextAsset
         name: ChatTemplate(text, name, defaults=specials) for name, text in sources.items() if isinstance(text, str)
     }
     sampling = {ours: metadata.get(f"general.sampling.{theirs}") for theirs, ours in _GGUF_SAMPLING.items()}
-    return TextAssets(tokenizer, templates, {key: value for key, value in sampling.items() if value is not None})
+    generation = {key: value for key, value in sampling.items() if value is not None}
+    return TextAssets(tokenizer, templates, generation, specials)
 
 
 def _gguf_specials(metadata: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, str]:

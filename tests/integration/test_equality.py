@@ -46,9 +46,9 @@ def args(model: str, **changes: object) -> EngineArgs:
 
 @contextmanager
 def engine(options: EngineArgs) -> Iterator[EngineCore]:
-    from octavo.llm import build_core
+    from octavo.wiring import build_core
 
-    core = build_core(options).core
+    core = build_core(options)[0]
     try:
         yield core
     finally:
@@ -112,7 +112,7 @@ quick = settings(max_examples=8, deadline=None, suppress_health_check=list(Healt
 
 
 def page_bytes(model: str) -> int:
-    from octavo.llm import plan_memory
+    from octavo.wiring import plan_memory
 
     return plan_memory(args(model)).page_bytes
 

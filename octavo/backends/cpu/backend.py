@@ -1,0 +1,112 @@
+"""CpuBackend: packs weights, allocates pages, records and plans forwards, samples, all over one pool of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from octavo import _kernels
+from octavo.backends.cpu import weights as cpu_weights
+from octavo.backends.cpu.kv import CpuKv, check_layout, described_layers
+from octavo.backends.cpu.planner import plan
+from octavo.backends.cpu.program import CpuProgram, arena_bytes, sizes_of, step_limits
+from octavo.backends.cpu.recorder import record
+from octavo.backends.cpu.weights import CpuWeight
+from octavo.backends.ops import F32, I32, Forward, KvLayout, ProgramLimits, SampleRows
+from octavo.base.errors import ConfigError
+from octavo.weights.loader import HostTensor
+from octavo.weights.tensor import TensorInfo
+
+
+class CpuBackend:
+    """Implements `octavo.backends.ops.Backend`.
+
+    `threads` counts all workers, the caller of a step included; None takes the physical cores that this process may
+    use. `isa` forces a lower instruction-set level than the machine's (so does the environment variable OCTAVO_ISA).
+    `pool` shares the workers of another backend. Raises ConfigError for a level or a number that does not exist here.
+    """
+
+    name = "cpu"
+
+    def __init__(
+        self, threads: int | None = None, isa: str | None = None, *, pool: _kernels.Pool | None = None
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise ConfigError(f"threads={threads}: the CPU backend needs at least one")
+        try:
+            self.isa = isa or _kernels.detect_isa()
+            self.pool = pool or _kernels.Pool(threads or 0)
+            self._sampler = _kernels.Sampler(self.pool, self.isa)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+
+    @property
+    def num_threads(self) -> int:
+        return self.pool.size
+
+    @property
+    def numerics(self) -> str:
+        return f"cpu-{self.isa}"
+
+    @property
+    def description(self) -> str:
+        """What results depend on besides weights, and the threads, on which they do not: for `info`."""
+        return f"cpu {self.isa}, {self.num_threads} threads"
+
+    @property
+    def heartbeat(self) -> int:
+        """Rises with every stage that is computed, also while a step runs in another thread."""
+        return self.pool.heartbeat
+
+    def weight_bytes(self, info: TensorInfo) -> int:
+        return cpu_weights.weight_bytes(info)
+
+    def load(self, tensor: HostTensor) -> CpuWeight:
+        return cpu_weights.load(tensor, self.pool)
+
+    def allocate_kv(self, layout: KvLayout, num_pages: int) -> CpuKv:
+        return CpuKv(layout, num_pages)
+
+    def scratch_bytes(
+        self, forward: Forward, weights: Mapping[str, TensorInfo], layout: KvLayout, limits: ProgramLimits
+    ) -> int:
+        check_layout(layout)
+        described = {name: cpu_weights.described(info) for name, info in weights.items()}
+        recording = record(forward, described, described_layers(layout))
+        sizes = sizes_of(plan(recording, limits.max_tokens, limits.max_samples), limits, self.num_threads)
+        return arena_bytes(step_limits(recording, limits, layout, 1, sizes), sizes, self.num_threads)
+
+    def build(
+        self,
+        forward: Forward,
+        weights: Mapping[str, CpuWeight],
+        kv: CpuKv,
+        limits: ProgramLimits,
+        *,
+        fuse: bool = True,
+    ) -> CpuProgram:
+        """`fuse=False` keeps one stage per op and memory of its own for every value: for tests, with equal results."""
+        recording = record(forward, weights, kv.layers)
+        planned = plan(recording, limits.max_tokens, limits.max_samples, fuse=fuse)
+        sizes = sizes_of(planned, limits, self.num_threads)
+        bounds = step_limits(recording, limits, kv.layout, kv.pages.num_pages, sizes)
+        return CpuProgram(self.pool, self.isa, planned, limits, bounds, sizes)
+
+    def sample(self, logits: F32, rows: SampleRows) -> I32:
+        out = np.empty(len(logits), np.int32)
+        if len(out):
+            self._sampler.sample(
+                np.ascontiguousarray(logits),
+                rows.temperature,
+                rows.top_k,
+                rows.top_p,
+                rows.min_p,
+                rows.seeds,
+                rows.positions,
+                out,
+            )
+        return out
+
+    def close(self) -> None:
+        """Workers end with the last program, weight or backend that uses them."""
