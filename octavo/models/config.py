@@ -19,6 +19,7 @@ from octavo.base.errors import ModelFormatError, UnsupportedModelError
 from octavo.models.rope import Scaling
 
 _MISSING = object()
+_MAX_LAYERS = 4096  # no model has as many; a damaged file may claim more
 
 HF_ACTIVATIONS: Mapping[str, Activation] = {
     "silu": "silu",
@@ -65,6 +66,13 @@ class _Reader:
         value = self.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise self._wrong(key, value, "a positive whole number")
+        return value
+
+    def layer_count(self, key: str) -> int:
+        """A size that things are made for, one by one."""
+        value = self.size(key)
+        if value > _MAX_LAYERS:
+            raise self._wrong(key, value, f"at most {_MAX_LAYERS}")
         return value
 
     def number(self, key: str, default: Any = _MISSING) -> float:
@@ -142,7 +150,10 @@ class HfConfig(_Reader):
         found: list[int] = []
         for source in (self.values, self.generation):
             ids = source.get("eos_token_id")
-            found += [ids] if isinstance(ids, int) else list(ids or ())
+            ids = ids if isinstance(ids, list) else [] if ids is None else [ids]
+            if not all(isinstance(i, int) and i >= 0 for i in ids):
+                raise self._wrong("eos_token_id", ids, "a token id or a list of them")
+            found += ids
         return tuple(dict.fromkeys(found))
 
     def bos_token_id(self) -> int | None:
@@ -192,7 +203,10 @@ class GgufConfig(_Reader):
             kind, factor = "linear", legacy
         if kind == "none" or (kind == "linear" and not factor):
             return base, {}
-        # llama.cpp multiplies YaRN's own temperature by rope.scaling.attn_factor.
+        if self.number("rope.scaling.yarn_ext_factor", 1.0) not in (1.0, -1.0):  # -1: the usual mix
+            raise UnsupportedModelError(
+                f"{self.path}: {self._spelled('rope.scaling.yarn_ext_factor')} is not supported."
+            )
         scaling = {
             "rope_type": kind,
             "factor": factor,

@@ -116,7 +116,7 @@ def hf_spec(config: HfConfig, architecture: str) -> ModelSpec:
 
     A family changes the rest with `dataclasses.replace`.
     """
-    num_layers, num_heads = config.size("num_hidden_layers"), config.size("num_attention_heads")
+    num_layers, num_heads = config.layer_count("num_hidden_layers"), config.size("num_attention_heads")
     head_dim = config.size("head_dim", max(1, config.size("hidden_size") // num_heads))
     num_kv_heads = config.size("num_key_value_heads", num_heads)
     if num_heads % num_kv_heads:
@@ -183,7 +183,7 @@ def gguf_spec(config: GgufConfig, architecture: str) -> ModelSpec:
         if value := config.number(key, 0):
             fact = f"{config.architecture} with {key} = {value:g}"
             raise UnsupportedModelError(f"{config.path}: {fact} is not supported.")
-    num_layers, num_heads = config.size("block_count"), config.size("attention.head_count")
+    num_layers, num_heads = config.layer_count("block_count"), config.size("attention.head_count")
     num_kv_heads = config.size("attention.head_count_kv", num_heads)
     if num_heads % num_kv_heads:
         raise ModelFormatError(config.path, f"{num_heads} heads cannot share {num_kv_heads} key/value heads evenly")
@@ -221,7 +221,8 @@ def gguf_rope(config: GgufConfig, head_dim: int, max_position: int) -> RopeSpec:
     dim = config.size("rope.dimension_count", head_dim)
     base, scaling = config.rope()
     rope = make_rope(dim, base, scaling, max_position=max_position)
-    factor = config.number("rope.scaling.attn_factor", 1.0)
+    # These multiply YaRN's own temperature.
+    factor = config.number("rope.scaling.attn_factor", config.number("rope.scaling.yarn_attn_factor", 1.0))
     inv_freq = rope.inv_freq
     if "rope_freqs.weight" in config.shapes:
         divisors = config.tensor("rope_freqs.weight")

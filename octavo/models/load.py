@@ -23,7 +23,7 @@ from octavo.base.errors import ModelFormatError, ModelNotFoundError, Unsupported
 from octavo.models.config import GgufConfig, HfConfig
 from octavo.models.families import family_named, family_of_gguf, family_of_hf
 from octavo.models.family import Family, Stored
-from octavo.models.spec import ModelSpec, WeightSpec
+from octavo.models.spec import ModelSpec
 from octavo.weights.gguf import GGUFFile
 from octavo.weights.hub import ModelFiles
 from octavo.weights.loader import HostTensor
@@ -98,7 +98,6 @@ class _Placed:
     """A canonical weight, the tensor of the files that holds it, and what it is to become."""
 
     stored: Stored
-    wanted: WeightSpec
     info: TensorInfo
 
     @property
@@ -160,7 +159,7 @@ def _place(spec: ModelSpec, source: WeightSource) -> dict[str, _Placed]:
         if info.shape != wanted.shape:
             shapes = f"has the shape {info.shape}, but the configuration makes it {wanted.shape}"
             raise ModelFormatError(path, f"tensor {actual!r} {shapes}")
-        found[name] = _Placed(stored, wanted, info)
+        found[name] = _Placed(stored, info)
     used = {placed.info.name for placed in found.values()}
     _refuse_left_over(spec, family, path, [name for name in source.tensors if name not in used])
     return found

@@ -45,9 +45,8 @@ def test_every_family_and_kind_of_head_has_a_golden() -> None:
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda p: p.name)
-def test_a_row_never_feels_its_neighbours(folder: Path) -> None:
-    """Alone or together, whole or in chunks, on whatever pages: the reference gives the same bits."""
-    backend = ReferenceBackend()
+def test_a_row_never_feels_its_neighbours(folder: Path, backend: Backend) -> None:
+    """Alone or together, whole or in chunks, on whatever pages: the same bits."""
     model = load(folder, backend)
     sequences, _ = expected(folder)
     together = run_sequences(backend, model.spec, model.weights, sequences)

@@ -151,6 +151,8 @@ def test_end_tokens_of_both_files_count() -> None:
         ({"rope_scaling": {"type": "linear"}}, UnsupportedModelError, "linear.*factor"),
         ({"num_hidden_layers": None}, ModelFormatError, "num_hidden_layers is missing"),
         ({"hidden_size": "wide"}, ModelFormatError, "hidden_size.*positive whole number.*wide"),
+        ({"num_hidden_layers": 10**9}, ModelFormatError, "num_hidden_layers must be at most 4096"),
+        ({"eos_token_id": "</s>"}, ModelFormatError, "eos_token_id must be a token id"),
         ({"num_key_value_heads": 5}, ModelFormatError, "32 heads cannot share 5"),
         ({"tie_word_embeddings": "yes"}, ModelFormatError, "tie_word_embeddings.*true or false"),
     ],
@@ -246,6 +248,11 @@ def test_gguf_end_tokens_by_name_and_by_text() -> None:
         ("llama", {"expert_count": 8}, "expert_count = 8"),
         ("llama", {"rope.dimension_count": 4}, "a part of each head"),
         ("llama", {"attention.value_length": 4}, "keys of 8 but values of 4"),
+        (
+            "qwen2",
+            {"rope.scaling.type": "yarn", "rope.scaling.factor": 2.0, "rope.scaling.yarn_ext_factor": 0.5},
+            "yarn_ext_factor",
+        ),
         ("llama", {"rope.scaling.type": "longrope", "rope.scaling.factor": 2.0}, "longrope"),
     ],
 )

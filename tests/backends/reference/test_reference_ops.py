@@ -207,5 +207,4 @@ def test_scratch_bounds_what_a_step_really_takes() -> None:
     program.run(meta)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak / 8 < program.scratch_bytes
-    assert peak < program.scratch_bytes * 1.2
+    assert program.scratch_bytes / 4 < peak < program.scratch_bytes
