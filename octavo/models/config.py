@@ -30,13 +30,6 @@ HF_ACTIVATIONS: Mapping[str, Activation] = {
     "relu": "relu",
 }
 
-END_OF_TURN_TOKENS = frozenset(
-    {"<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>"}
-)
-"""Texts of control tokens that end an answer, for GGUF files that name only one end-of-sequence token."""
-
-_CONTROL_TOKEN = 3  # tokenizer.ggml.token_type
-
 
 class _Reader:
     """Typed getters over a mapping of facts; subclasses say how keys are spelled."""
@@ -229,13 +222,6 @@ class GgufConfig(_Reader):
         return None if value is None else int(value)
 
     def eos_token_ids(self) -> tuple[int, ...]:
-        """Every token that ends an answer: those named so, then control tokens known to end turns."""
+        """The tokens that the file names as ends. What their texts say besides is the tokenizer's affair."""
         named = [self.token_id(name) for name in ("eos", "eot", "eom")]
-        tokens = self.values.get("tokenizer.ggml.tokens") or ()
-        types = self.values.get("tokenizer.ggml.token_type")
-        by_text = [
-            index
-            for index, text in enumerate(tokens)
-            if text in END_OF_TURN_TOKENS and (types is None or int(types[index]) == _CONTROL_TOKEN)
-        ]
-        return tuple(dict.fromkeys([i for i in named if i is not None] + by_text))
+        return tuple(dict.fromkeys(i for i in named if i is not None))

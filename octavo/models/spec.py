@@ -44,7 +44,8 @@ class ModelSpec:
 
     `architecture` names the family. `attention_scale` multiplies q.k. `layer_windows[l]` is the number of positions
     layer l sees, its own included (None: all). `layer_ropes[l]` is an index into `ropes`, or None. `max_position` is
-    the longest context the model was made for, rope scaling included.
+    the longest context the model was made for, rope scaling included. `eos_token_ids` are those that the model's
+    description names; the tokenizer may know more.
     """
 
     architecture: str

@@ -231,14 +231,9 @@ def test_gguf_gemma3() -> None:
     assert gguf_spec_of("gemma3", None, **{**keys, "block_count": 62}).attention_scale == (32 / 4) ** -0.5
 
 
-def test_gguf_end_tokens_by_name_and_by_text() -> None:
-    vocabulary = {
-        "tokenizer.ggml.tokens": ["<end_of_turn>", "a", "<|im_end|>", "<|eot_id|>"],
-        "tokenizer.ggml.token_type": [1, 1, 3, 3],  # the first is a normal token that only looks like one
-        "tokenizer.ggml.eos_token_id": 1,
-        "tokenizer.ggml.eot_token_id": 3,
-    }
-    assert gguf_spec_of(**vocabulary).eos_token_ids == (1, 3, 2)
+def test_gguf_end_tokens() -> None:
+    named = {f"tokenizer.ggml.{kind}_token_id": i for kind, i in (("eos", 1), ("eot", 3), ("eom", 1))}
+    assert gguf_spec_of(**named).eos_token_ids == (1, 3)
 
 
 @pytest.mark.parametrize(
