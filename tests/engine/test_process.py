@@ -86,10 +86,10 @@ class Completion:
     def all(self) -> list[object]:
         last = self.deltas[-1]
         text = "".join(delta.text for delta in self.deltas)
-        rows = [[*d.token_ids, *d.logprobs, *d.prompt_logprobs] for d in self.deltas]
-        kinds = (int, TokenLogprobs)
-        joined = [[item for row in rows for item in row if isinstance(item, kind)] for kind in kinds]
-        return [last.finish_reason, last.stop_reason, text, *joined]
+        tokens = [token for delta in self.deltas for token in delta.token_ids]
+        logprobs = [entry for delta in self.deltas for entry in delta.logprobs]
+        prompt_logprobs = [entry for delta in self.deltas for entry in delta.prompt_logprobs]
+        return [last.finish_reason, last.stop_reason, text, tokens, logprobs, prompt_logprobs]
 
 
 async def collect(front: Frontend, prompt: list[int], **sampling: object) -> list[Delta]:
