@@ -189,8 +189,9 @@ void bind_row_chain(nb::module_& m) {
              check(2 * half <= head_dim, "rope: more pairs than a head has");
              c.add<Rope>(x, table, out, half, heads, head_dim);
            }, "x"_a, "table"_a, "out"_a, "half"_a, "heads"_a, "head_dim"_a)
-      .def("store_kv", [](RowChain& c, Buffer k, Buffer v, const KvPages& pages, int32_t place, int32_t group) {
-             c.add<StoreKv>(k, v, pages.layer(place), group);
+      .def("store_kv", [](RowChain& c, Buffer k, Buffer v, std::shared_ptr<KvPages> pages, int32_t place,
+                          int32_t group) {
+             c.add<StoreKv>(k, v, std::move(pages), place, group);
            }, "k"_a, "v"_a, "pages"_a, "place"_a, "group"_a)
       .def("gated", [](RowChain& c, Buffer gate, Buffer up, Buffer out, int64_t width, int activation) {
              c.add<Gated>(gate, up, out, width, static_cast<Activation>(activation));
@@ -222,10 +223,9 @@ void add_attention(Program& program, Buffer q, Buffer out, std::shared_ptr<KvPag
   const KvView kv = pages->layer(place);
   check(num_heads > 0 && num_heads % kv.num_kv_heads == 0, "attention: heads are no multiple of key/value heads");
   check(!sinks || static_cast<int32_t>(sinks->values.size()) == num_heads, "attention: one sink per head is needed");
-  AttentionTask task{q, out, kv, 0, {}, scale, soft_cap, std::move(sinks), partials};
+  AttentionTask task{q, out, std::move(pages), kv, 0, {}, scale, soft_cap, std::move(sinks), partials};
   task.facts = {group, window, kv.num_kv_heads, num_heads / kv.num_kv_heads, kv.head_dim};
   task.shape = program.add_shape(task.facts);
-  program.keep(std::move(pages));
   program.add(std::make_unique<AttentionStage>(task));
   program.add(std::make_unique<MergeStage>(task));
 }

@@ -23,7 +23,6 @@ class Program {
   // The index of an attention shape for AttentionTask::shape.
   size_t add_shape(const AttentionShape& shape);
   void add(std::unique_ptr<Stage> stage) { stages_.push_back(std::move(stage)); }
-  void keep(std::shared_ptr<const KvPages> pages) { kept_.push_back(std::move(pages)); }
   // Bytes per token, per sample, fixed, and per worker; allocates the arena.
   void seal(int64_t token_bytes, int64_t sample_bytes, int64_t fixed_bytes, int64_t worker_bytes);
 
@@ -43,7 +42,6 @@ class Program {
   StepLimits limits_;
   std::vector<AttentionShape> shapes_;
   std::vector<std::unique_ptr<Stage>> stages_;
-  std::vector<std::shared_ptr<const KvPages>> kept_;
   std::unique_ptr<Mapping> arena_;
   Frame frame_{};
   std::mutex running_;

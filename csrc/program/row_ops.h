@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "program/frame.h"
+#include "program/kv_pages.h"
 #include "program/weights.h"
 
 namespace octavo {
@@ -84,9 +85,11 @@ struct Rope final : RowOp {
 
 struct StoreKv final : RowOp {
   Buffer k, v;
+  std::shared_ptr<const KvPages> pages;
   KvView kv;
   int32_t group;
-  StoreKv(Buffer k, Buffer v, KvView kv, int32_t group) : k(k), v(v), kv(kv), group(group) {}
+  StoreKv(Buffer k, Buffer v, std::shared_ptr<const KvPages> from, int32_t place, int32_t group)
+      : k(k), v(v), pages(std::move(from)), kv(pages->layer(place)), group(group) {}
   void run(const Frame&, int64_t begin, int64_t end) const override;
   double row_ns() const override { return 2.0 * static_cast<double>(kv.num_kv_heads) * kv.head_dim; }
 };

@@ -67,7 +67,8 @@ class LinearStage final : public Stage {
 
 struct AttentionTask {
   Buffer q, out;
-  KvView kv;
+  std::shared_ptr<const KvPages> pages;
+  KvView kv;            // the layer's view of `pages`
   size_t shape;         // index into Step::attention
   AttentionShape facts;
   float scale, soft_cap;

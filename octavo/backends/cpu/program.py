@@ -1,0 +1,149 @@
+"""A CPU program: a plan turned into stages of the C++ side, prepared and replayed for each step.
+
+Owns the sizes that depend on limits and on the number of workers. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from octavo import _kernels
+from octavo.backends.cpu.graph import Attention, Instruction, Linear, RowInstruction, Value, aligned
+from octavo.backends.cpu.planner import Plan, Stage
+from octavo.backends.cpu.recorder import Recording
+from octavo.backends.ops import F32, KvLayout, ProgramLimits, StepInputs
+
+_FLOAT_BYTES = 4
+_REGIONS = {"tokens": 0, "samples": 1}
+_FIXED = 2
+_Kind = TypeVar("_Kind", bound=Instruction)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The arena of a plan: bytes per token, per sample, in the fixed part, and per worker."""
+
+    token_bytes: int
+    sample_bytes: int
+    fixed_bytes: int
+    worker_bytes: int
+    partials: int  # offset of the attention's partial results in the fixed part
+    max_partials: int
+
+
+def sizes_of(plan: Plan, limits: ProgramLimits, num_workers: int) -> Sizes:
+    """The arena's parts at the largest step."""
+    attentions = [i for stage in plan.stages for i in stage.instructions if isinstance(i, Attention)]
+    linears = [i for stage in plan.stages for i in stage.instructions if isinstance(i, Linear)]
+    max_partials = _kernels.attention_partial_limit(limits.max_rows, limits.max_context, num_workers)
+    partial_floats, worker_bytes = 0, 0
+    for attention in attentions:
+        head_dim = attention.kv.layout.head_dim
+        partial_floats = max(partial_floats, _kernels.attention_partial_floats(attention.num_heads, head_dim))
+        worker_bytes = max(worker_bytes, _kernels.attention_workspace_floats(head_dim) * _FLOAT_BYTES)
+    for linear in linears:
+        needed = _kernels.linear_scratch_bytes(linear.weight.format_number, linear.weight.shape[1])
+        worker_bytes = max(worker_bytes, needed)
+    fixed_bytes = plan.output_bytes + aligned(max_partials * partial_floats * _FLOAT_BYTES)
+    return Sizes(
+        plan.token_bytes, plan.sample_bytes, fixed_bytes, worker_bytes, plan.output_bytes, max_partials
+    )  # fmt: skip
+
+
+def step_limits(
+    recording: Recording, limits: ProgramLimits, layout: KvLayout, num_pages: int, sizes: Sizes
+) -> _kernels.StepLimits:
+    """The limits that the C++ side checks steps against."""
+    return _kernels.StepLimits(
+        limits.max_tokens,
+        limits.max_rows,
+        limits.max_samples,
+        limits.max_context,
+        recording.vocab_size,
+        layout.page_size,
+        num_pages,
+        len(layout.groups),
+        sizes.max_partials,
+    )
+
+
+def arena_bytes(limits: _kernels.StepLimits, sizes: Sizes, num_workers: int) -> int:
+    """Bytes that a program of these sizes allocates."""
+    return _kernels.arena_bytes(
+        limits, num_workers, sizes.token_bytes, sizes.sample_bytes, sizes.fixed_bytes, sizes.worker_bytes
+    )
+
+
+class CpuProgram:
+    """Implements `octavo.backends.ops.Program`."""
+
+    def __init__(
+        self,
+        pool: _kernels.Pool,
+        isa: str,
+        plan: Plan,
+        limits: ProgramLimits,
+        step_limits: _kernels.StepLimits,
+        sizes: Sizes,
+    ) -> None:
+        self._plan = plan
+        self._program = _kernels.Program(pool, isa, step_limits)
+        partials = _kernels.Buffer(_FIXED, sizes.partials, 0)
+        for stage in plan.stages:
+            self._add(stage, partials)
+        self._program.seal(sizes.token_bytes, sizes.sample_bytes, sizes.fixed_bytes, sizes.worker_bytes)
+        rows = {"tokens": limits.max_tokens, "samples": limits.max_samples}
+        self._views = {
+            name: (value.extent, self._program.view(plan.slots[value.index].offset, rows[value.extent], value.width))
+            for name, value in plan.outputs.items()
+        }
+
+    @property
+    def scratch_bytes(self) -> int:
+        return self._program.nbytes
+
+    @property
+    def num_stages(self) -> int:
+        """Borders of a step, plus one for each attention (its merge)."""
+        return self._program.num_stages
+
+    def prepare(self, inputs: StepInputs) -> _kernels.Step:
+        """Raises ValueError for inputs that break the contract or the limits."""
+        return self._program.prepare(
+            inputs.token_ids,
+            inputs.positions,
+            inputs.row_starts,
+            inputs.context_lens,
+            list(inputs.page_tables),
+            inputs.sample_rows,
+        )
+
+    def run(self, meta: _kernels.Step) -> Mapping[str, F32]:
+        self._program.run(meta)
+        num_rows = {"tokens": meta.num_tokens, "samples": meta.num_samples}
+        return {name: view[: num_rows[extent]] for name, (extent, view) in self._views.items()}
+
+    def _at(self, value: Value) -> _kernels.Buffer:
+        slot = self._plan.slots[value.index]
+        return _kernels.Buffer(_FIXED if slot.fixed else _REGIONS[value.extent], slot.offset, slot.stride)
+
+    def _add(self, stage: Stage, partials: _kernels.Buffer) -> None:
+        if stage.kind == "rows":
+            chain = _kernels.RowChain()
+            for instruction in _of(stage, RowInstruction):
+                instruction.emit(chain, self._at)
+            self._program.add_rows(_REGIONS[stage.extent], chain)
+        elif stage.kind == "linear":
+            batch = _kernels.LinearBatch()
+            for linear in _of(stage, Linear):
+                linear.emit(batch, self._at)
+            self._program.add_linear(_REGIONS[stage.extent], batch)
+        else:
+            for attention in _of(stage, Attention):
+                attention.emit(self._program, self._at, partials)
+
+
+def _of(stage: Stage, kind: type[_Kind]) -> Sequence[_Kind]:
+    return [instruction for instruction in stage.instructions if isinstance(instruction, kind)]
