@@ -16,6 +16,11 @@ def _task(rng: random.Random, category: str, split: str) -> Task:
     return rng.choices([t for t, _ in tasks], [w for _, w in tasks])[0]
 
 
+def training_seed(seed: int, step: int, worker: int, workers: int) -> int:
+    """The seed of one worker's dialogues at one step of a run."""
+    return (seed * 1_000_003 + step) * workers + worker
+
+
 def training(seed: int) -> Iterator[Dialogue]:
     """Endless training dialogues in the proportions of the mixture."""
     rng = random.Random(seed)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from tools.train_demo.model import DemoConfig
+from tools.train_demo.recipe import DemoConfig
 from tools.train_demo.template import CHAT_TEMPLATE, END_OF_TEXT, IM_END
 from tools.train_demo.tokenizer import PRE_NAME, SPECIALS
 

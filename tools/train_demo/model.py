@@ -6,28 +6,11 @@ Knows nothing of text; the production forward lives in octavo and shares no code
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class DemoConfig:
-    """Shape of the model; every row length is a multiple of 256 so that all block formats apply."""
-
-    vocab_size: int = 4096
-    hidden_size: int = 256
-    intermediate_size: int = 768
-    num_layers: int = 6
-    num_heads: int = 4
-    num_kv_heads: int = 2
-    head_dim: int = 64
-    rope_theta: float = 10000.0
-    rms_norm_eps: float = 1e-5
-    max_positions: int = 2048
-
+from tools.train_demo.recipe import DemoConfig
 
 KvCache = list[tuple[Tensor, Tensor]]
 

@@ -17,25 +17,11 @@ import torch
 import torch.multiprocessing as mp
 from torch import Tensor
 
-from tools.train_demo.corpus import training
-from tools.train_demo.model import DemoConfig, DemoModel
+from tools.train_demo.corpus import training, training_seed
+from tools.train_demo.model import DemoModel
 from tools.train_demo.optim import Slot, make_slots, shares, update
+from tools.train_demo.recipe import DemoConfig, Recipe
 from tools.train_demo.tokenizer import Example, encode, load_tokenizer
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All that decides the weights besides the generator."""
-
-    steps: int = 2600
-    warmup: int = 50
-    decay: int = 1000
-    dialogues: int = 40  # a step and worker
-    muon_rate: float = 0.02
-    adam_rate: float = 3e-3
-    weight_decay: float = 0.02
-    seed: int = 7
-    workers: int = 2
 
 
 @dataclass
@@ -126,7 +112,7 @@ def work(rank: int, shared: Shared, recipe: Recipe, out: Path, barrier: mp.Barri
     mark, since, loss_since, read_since = time.monotonic(), 0, 0.0, 0.0
     step = int(shared.clock[0])
     while step < recipe.steps:
-        seed = (recipe.seed * 1_000_003 + step) * recipe.workers + rank
+        seed = training_seed(recipe.seed, step, rank, recipe.workers)
         gradients(shared, rank, local, encode(tok, list(islice(training(seed), recipe.dialogues))))
         barrier.wait()
         loss, count, read = shared.totals.sum(0).tolist()
@@ -192,3 +178,8 @@ def run(out: Path, recipe: Recipe, cfg: DemoConfig, save_every: int = 100) -> De
         barrier = mp.get_context("spawn").Barrier(recipe.workers)
         mp.spawn(work, (shared, recipe, out, barrier, save_every), nprocs=recipe.workers)
     return shared.model
+
+
+def trained_seconds(out: Path) -> float:
+    """Seconds that the training in `out` has taken so far."""
+    return float(torch.load(out / "checkpoint.pt", weights_only=True)["clock"][1])
