@@ -22,12 +22,11 @@ from octavo.base.types import Delta, EngineStats, ModelInfo
 from octavo.engine.client import InlineClient
 from octavo.engine.frontend import Frontend
 from octavo.engine.process import ChildClient
-from octavo.models.generation import read_generation_defaults
 from octavo.text.chat import ChatTemplate
 from octavo.text.load import TextAssets, load_text
+from octavo.text.sampling_defaults import sampling_defaults
 from octavo.text.tokenizer import Tokenizer
-from octavo.weights.hub import ModelFiles
-from octavo.wiring import build_core, find_files
+from octavo.weights.hub import ModelFiles, find_files
 
 # ---------------------------------------------------------------- text of a model
 
@@ -38,7 +37,7 @@ class ModelText:
     def __init__(self, args: EngineArgs, files: ModelFiles) -> None:
         self.assets = load_text(_tokenizer_path(args, files))
         self.tokenizer = self.assets.tokenizer
-        self.defaults = read_generation_defaults(files)
+        self.defaults = sampling_defaults(self.assets.generation)
         self._template = _own_template(args, self.assets)
 
     def template(self, *, tools: bool = False) -> ChatTemplate:
@@ -230,6 +229,8 @@ class LLM:
         args = engine_args_of(model, engine_args, options)
         files = find_files(args)
         self.text = ModelText(args, files)
+        from octavo.wiring import build_core  # a server's own process never needs it
+
         core, self.info = build_core(args)
         self._client = InlineClient(core)
         self._frontend = Frontend(

@@ -11,7 +11,6 @@ import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from octavo.base.config import EngineArgs
@@ -25,7 +24,7 @@ from octavo.models.load import canonical_infos, load_weights, read_spec, weight_
 from octavo.runner.fingerprint import fingerprint, weights_digest
 from octavo.runner.memory import MemoryPlan, make_plan
 from octavo.runner.runner import Runner, Stage
-from octavo.weights.hub import ModelFiles, resolve
+from octavo.weights.hub import ModelFiles, find_files
 from octavo.weights.loader import open_source
 
 if TYPE_CHECKING:
@@ -46,13 +45,6 @@ class OpenModel:
     forward: Forward
     layout: KvLayout
     plan: MemoryPlan
-
-
-def find_files(args: EngineArgs) -> ModelFiles:
-    """The model's files, downloaded if need be."""
-    return resolve(
-        args.model, revision=args.revision, download_dir=Path(args.download_dir) if args.download_dir else None
-    )
 
 
 @contextlib.contextmanager

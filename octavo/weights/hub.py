@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from octavo.base.config import EngineArgs
 from octavo.base.errors import ConfigError, ModelFormatError, ModelNotFoundError
 from octavo.weights.safetensors import PICKLES, no_weights_error, pickle_error
 from octavo.weights.selection import GGUFChoice, choose_gguf, first_part, gguf_choices
@@ -82,6 +83,12 @@ def resolve(
         raise ConfigError(f"{repository.revision!r} is not the name of a revision")
     kind, found = find_model(repository, match["tag"], download_dir, progress=progress, refresh=refresh)
     return ModelFiles(name, kind, found)
+
+
+def find_files(args: EngineArgs) -> ModelFiles:
+    """The files of the model that `args` names, fetched if they are not here yet; errors as `resolve`."""
+    directory = Path(args.download_dir).expanduser() if args.download_dir else None
+    return resolve(args.model, revision=args.revision, download_dir=directory)
 
 
 def octavo_home() -> Path:
