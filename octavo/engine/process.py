@@ -116,6 +116,8 @@ class ChildClient:
         self._loop = loop
         self._wake = asyncio.Event()
         loop.add_reader(self._link.fileno(), self._read)
+        if self._link.has_unsent:
+            loop.add_writer(self._link.fileno(), self._write)
         self._read()
 
     async def events(self) -> list[TokenEvent]:

@@ -266,3 +266,16 @@ def test_closing_ends_the_process() -> None:
     with child() as client:
         client.wait_ready(TIMEOUT_S)
         run(main)
+
+
+def test_more_requests_than_a_socket_holds_all_arrive() -> None:
+    async def main() -> None:
+        front = frontend(client)
+        prompt = [1 + i % 40 for i in range(350)]
+        sampling = {"max_tokens": 1, "stop": ["x" * 2000] * 16}  # about 32 kB a request on the socket
+        outs = await asyncio.gather(*[collect(front, prompt, **sampling) for _ in range(40)])
+        assert all(deltas[-1].finish_reason == "length" for deltas in outs)
+
+    with child() as client:
+        client.wait_ready(TIMEOUT_S)
+        run(main)
