@@ -17,7 +17,7 @@ from octavo.base.types import EngineLimits
 from octavo.weights.tensor import TensorInfo
 
 MIN_MODEL_LEN = 256  # an automatic context shorter than this is refused instead
-MAX_SAMPLES = 256
+PROMPT_LOGIT_ROWS = 64  # of one step, beside one row for each sequence
 DEFAULT_BATCHED_TOKENS = 512
 GIB = 1 << 30
 
@@ -150,7 +150,7 @@ def make_plan(
     tokens = args.max_num_batched_tokens or DEFAULT_BATCHED_TOKENS
     tokens = max(tokens, args.max_num_seqs)
     model_len = args.max_model_len or max_position
-    samples = max(args.max_num_seqs, min(MAX_SAMPLES, tokens))
+    samples = args.max_num_seqs + PROMPT_LOGIT_ROWS
     draft = MemoryPlan(weights, layout.bytes_per_token, layout.page_bytes, layout.page_size, 0, 0, free, model_len,
                        args.max_num_seqs, tokens, samples, len(layout.groups))  # fmt: skip
     scratch = backend.scratch_bytes(forward, infos, layout, draft.program_limits())
