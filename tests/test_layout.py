@@ -40,7 +40,9 @@ def test_no_module_is_a_drawer_for_everything() -> None:
 
 def _modules_after(code: str) -> set[str]:
     script = f"import sys\n{code}\nprint('\\n'.join(sys.modules))"
-    return set(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split())
+    return set(
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    )
 
 
 def test_importing_octavo_pulls_in_nothing_heavy() -> None:
@@ -60,3 +62,9 @@ def test_public_names_resolve() -> None:
         assert getattr(octavo, name) is not None
     with pytest.raises(AttributeError, match="nonsense"):
         octavo.nonsense  # noqa: B018
+
+
+def test_only_the_cpu_backend_knows_the_extension() -> None:
+    users = [p.relative_to(ROOT) for p in PYTHON if "_kernels" in p.read_text()]
+    assert users, "the extension is used somewhere"
+    assert {p.parts[:3] for p in users} == {("octavo", "backends", "cpu")}

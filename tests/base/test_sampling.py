@@ -12,8 +12,10 @@ from octavo.base.errors import InvalidRequestError
     ("field", "value"),
     [
         ("n", 0), ("n", True), ("max_tokens", 0), ("min_tokens", -1), ("min_tokens", 17), ("temperature", -0.1),
-        ("temperature", 2.1), ("temperature", float("nan")), ("top_p", 0), ("top_p", 1.1), ("top_k", -2), ("min_p", 1.5),
-        ("presence_penalty", 3), ("frequency_penalty", -3), ("repetition_penalty", 0), ("seed", 2**64), ("logprobs", -2),
+        ("temperature", 2.1), ("temperature", float("nan")), ("top_p", 0), ("top_p", 1.1), ("top_k", -2),
+        ("min_p", 1.5),
+        ("presence_penalty", 3), ("frequency_penalty", -3), ("repetition_penalty", 0), ("seed", 2**64),
+        ("logprobs", -2),
         ("prompt_logprobs", 1.5), ("stop", [""]), ("stop_token_ids", [-1]), ("allowed_token_ids", []),
         ("bad_words", "word"), ("logit_bias", {"x": 1}),
     ],

@@ -15,7 +15,9 @@ from octavo.runner.logprobs import log_sum_exp, token_logprobs
 V = 12
 
 
-def applied(tokens: list[int], num_prompt: int, *, eos: tuple[int, ...] = (), bad: Any = (), **params: Any) -> np.ndarray:
+def applied(
+    tokens: list[int], num_prompt: int, *, eos: tuple[int, ...] = (), bad: Any = (), **params: Any
+) -> np.ndarray:
     init = RowInit(0, tuple(tokens), num_prompt, SamplingParams(**params), 1, eos, bad)
     controls = Controls(init, V)
     assert controls.active
