@@ -31,9 +31,10 @@ _MOST_SKIPPED = 1024  # waiting sequences that one step looks past
 
 @dataclass
 class _Draft:
-    """A plan in the making."""
+    """A plan in the making. `budget` tokens are left to give, and `samples` positions whose logits may be wanted."""
 
     budget: int
+    samples: int
     steps: list[tuple[Sequence, RowStep]] = field(default_factory=list)
     new_rows: list[RowInit] = field(default_factory=list)
     copies: list[PageCopy] = field(default_factory=list)
@@ -63,8 +64,9 @@ class Scheduler:
         self.waiting = SequenceQueue()
         self.running = SequenceQueue()
         self.counters = Counters()
-        # every running row may need one token of each step's budget
-        self._slots = RowSlots(min(limits.max_num_seqs, limits.max_num_batched_tokens))
+        self._max_samples = limits.max_samples or limits.max_num_batched_tokens
+        # every running row may need one token and one sample of each step's budget
+        self._slots = RowSlots(min(limits.max_num_seqs, limits.max_num_batched_tokens, self._max_samples))
         self._siblings: dict[str, list[Sequence]] = {}
         self._in_flight: dict[int, list[tuple[Sequence, RowStep]]] = {}
         self._num_arrived = 0
@@ -126,7 +128,7 @@ class Scheduler:
         assert not self._in_flight, "a step is planned after the last one is committed"
         if not self.has_work:
             return None
-        draft = _Draft(self.limits.max_num_batched_tokens)
+        draft = _Draft(self.limits.max_num_batched_tokens, self._max_samples)
         self._advance_running(draft)
         if not draft.preempted:
             self._admit(draft)
@@ -149,11 +151,12 @@ class Scheduler:
         """Serves the running rows in order: a row that needs one token has it reserved, chunks share the rest."""
         singles = sum(seq.num_remaining == 1 for seq in self.running)
         draft.budget -= singles
+        draft.samples -= len(self.running)
         for seq in self.running.snapshot():
             if seq.status is not Status.RUNNING:
                 continue
             remaining = seq.num_remaining
-            wanted = 1 if remaining == 1 else min(remaining, draft.budget)
+            wanted = 1 if remaining == 1 else self._chunk(seq, draft)
             if wanted <= 0:
                 continue
             num_tokens = self._make_room(seq, wanted, draft)
@@ -161,6 +164,11 @@ class Scheduler:
                 self._plan_row(seq, num_tokens, draft)
                 if remaining > 1:
                     draft.budget -= num_tokens
+
+    def _chunk(self, seq: Sequence, draft: _Draft) -> int:
+        """How many tokens the budgets allow the row, which has one sample reserved."""
+        most = min(seq.num_remaining, draft.budget)
+        return min(most, 1 + draft.samples) if seq.wants_prompt_logprobs else most
 
     def _make_room(self, seq: Sequence, wanted: int, draft: _Draft) -> int:
         """How many tokens the row can have, after preempting later rows while it can have none; 0: it left itself.
@@ -185,14 +193,14 @@ class Scheduler:
         A sequence that waits for another's work (a block in this step, a sibling's prompt) does not hold up the
         others: it has not been overtaken for resources but spared double work.
         """
-        if not len(self.waiting) or draft.budget <= 0 or not len(self._slots):
+        if not len(self.waiting):
             return
         computing = {d for seq, step in draft.steps for d in self.space.computing(seq, step.start + step.num_tokens)}
         # leave each running row the pages it still needs, and one per group to grow into
         reserved = sum(map(self.space.pages_missing, self.running)) + len(self.running) * len(self.limits.groups)
         skipped = 0
         for seq in self.waiting.snapshot():
-            if draft.budget <= 0 or not len(self._slots) or skipped > _MOST_SKIPPED:
+            if draft.budget <= 0 or draft.samples <= 0 or not len(self._slots) or skipped > _MOST_SKIPPED:
                 return
             entry = self._entry(seq)
             if entry is None or (entry.may_wait and self.space.next_digest(seq, entry) in computing):
@@ -201,7 +209,8 @@ class Scheduler:
             if len(self.running) and self.space.pages_to_enter(seq, entry) > self.space.pool.num_free - reserved:
                 return
             self._enter(seq, entry, draft)
-            num_tokens = min(seq.num_remaining, draft.budget, self.space.room(seq))
+            draft.samples -= 1
+            num_tokens = min(self._chunk(seq, draft), self.space.room(seq))
             assert num_tokens > 0, "an admitted sequence has no room"
             computing.update(self.space.computing(seq, seq.num_computed + num_tokens))
             self._plan_row(seq, num_tokens, draft)
@@ -253,6 +262,8 @@ class Scheduler:
     def _plan_row(self, seq: Sequence, num_tokens: int, draft: _Draft) -> RowStep:
         start = seq.num_computed
         end = start + num_tokens
+        if seq.wants_prompt_logprobs:
+            draft.samples -= num_tokens - 1
         step = RowStep(
             slot=seq.slot,
             start=start,

@@ -130,7 +130,19 @@ class FakeRunner:
         assert plan.num_tokens <= lim.max_num_batched_tokens, "over the token budget"
         assert len({step.slot for step in plan.rows}) == len(plan.rows) <= lim.max_num_seqs
         assert not self.plans or plan.step_id > self.plans[-1].step_id
+        wanted = sum(self._num_samples(plan, step) for step in plan.rows)
+        assert wanted <= (lim.max_samples or lim.max_num_batched_tokens), "over the budget of logits"
         self.num_computed += plan.num_tokens
+
+    def _num_samples(self, plan: StepPlan, step: RowStep) -> int:
+        """Positions of the row whose logits are wanted."""
+        entering = {init.slot: init.num_prompt for init in plan.new_rows}
+        num_prompt = entering[step.slot] if step.slot in entering else self.rows[step.slot].init.num_prompt
+        count = 1 + len(step.draft_ids) if step.sample else 0
+        if step.prompt_logprobs_from >= 0:
+            last = min(step.start + step.num_tokens, num_prompt - 1)
+            count += max(0, last - max(step.start, step.prompt_logprobs_from))
+        return count
 
     def _changes(self, plan: StepPlan) -> None:
         for slot in plan.free_slots:

@@ -67,6 +67,7 @@ def random_workload(seed: int, *, aborts: bool = False) -> Workload:
         max_num_seqs=rng.choice([1, 3, 8]),
         max_num_batched_tokens=rng.choice([1, 5, 16, 64]),
         max_model_len=rng.choice([40, 64]),
+        max_samples=rng.choice([0, 1, 4, 8]),
         enable_prefix_caching=rng.random() < 0.8,
     )
     arrivals = [(rng.randrange(30), random_request(rng, f"r{i}", lim)) for i in range(rng.randrange(1, 9))]

@@ -22,6 +22,7 @@ def live(seed: int, num_steps: int) -> Harness:
         max_num_seqs=rng.choice([4, 8]),
         max_num_batched_tokens=rng.choice([4, 16]),
         max_model_len=48,
+        max_samples=rng.choice([0, 8]),
     )
     harness = Harness(lim)
     waiting_since: dict[str, int] = {}

@@ -267,6 +267,16 @@ def test_prompt_logprobs_survive_a_preemption_in_mid_prompt() -> None:
     assert harness.outputs["a", 0] == alone.outputs["a", 0]
 
 
+def test_prompt_logprobs_keep_to_the_budget_of_logits() -> None:
+    harness = Harness(limits(max_samples=8))
+    harness.add(request("a", [1, 2], max_tokens=20))
+    harness.step()
+    harness.run(request("b", LONG, prompt_logprobs=0), request("c", LONG[::-1]))
+    chunks = [row.num_tokens for plan in harness.runner.plans for row in plan.rows if row.prompt_logprobs_from >= 0]
+    assert sum(chunks) == 30 and 6 <= max(chunks) <= 7
+    assert len(harness.outputs["b", 0].prompt_logprobs) == 29
+
+
 def test_logprobs_follow_the_tokens() -> None:
     out = Harness(limits()).run(request("a", LONG, logprobs=0))["a", 0]
     assert [entry.token_id for entry in out.logprobs] == out.token_ids
