@@ -34,8 +34,9 @@ OCTAVO_INLINE uint32_t float_to_bits(float f) { uint32_t bits; std::memcpy(&bits
 OCTAVO_INLINE float half_to_float(uint16_t h) {
   const uint32_t sign = uint32_t(h & 0x8000) << 16, rest = h & 0x7fff;
   if (rest >= 0x7c00) return bits_to_float(sign | 0x7f800000 | (rest & 0x3ff) << 13);
-  // The exponent is rebased by an exact product, which also normalises subnormals.
-  return bits_to_float(sign | float_to_bits(bits_to_float(rest << 13) * 0x1p112f));
+  // Never through a subnormal float: workers flush those to zero, and small scales are often subnormal halves.
+  const float value = rest < 0x400 ? float(rest) * 0x1p-24f : bits_to_float((rest << 13) + 0x38000000);
+  return bits_to_float(sign | float_to_bits(value));
 }
 
 OCTAVO_INLINE Vf f_zero() { return Vf{}; }

@@ -21,7 +21,8 @@ float half_at(const uint8_t* p) {
   std::memcpy(&h, p, 2);
   const uint32_t sign = uint32_t(h & 0x8000) << 16, rest = h & 0x7fff;
   if (rest >= 0x7c00) return bits_to_float(sign | 0x7f800000 | (rest & 0x3ff) << 13);
-  const float value = bits_to_float(rest << 13) * 0x1p112f;
+  // Never through a subnormal float: workers flush those to zero, and small scales are often subnormal halves.
+  const float value = rest < 0x400 ? float(rest) * 0x1p-24f : bits_to_float((rest << 13) + 0x38000000);
   return sign ? -value : value;
 }
 
