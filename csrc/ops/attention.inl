@@ -44,10 +44,17 @@ struct SplitTiles {
   int32_t first_key;
   const void* k[split_tiles];
   const void* v[split_tiles];
+  const void* next[split_tiles];  // keys that will be wanted next
 };
 
+// To the second-level cache: a split's keys or values are larger than the first.
+OCTAVO_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
+
+// While keys are read, the values of the same tiles (ahead) are fetched; while values are read, the keys of the next
+// split. Both have the same size, so each line read fetches the line at the same place.
 template <class Element, int R, int N>
-static void score_tile(const float* q, int64_t head_dim, const void* const* tiles, float* scores) {
+static void score_tile(const float* q, int64_t head_dim, const void* const* tiles, const void* const* ahead,
+                       float* scores) {
   using Type = typename Element::Type;
   Vf acc[R][N];
 #pragma GCC unroll 8
@@ -58,6 +65,9 @@ static void score_tile(const float* q, int64_t head_dim, const void* const* tile
     Vf k[N];
 #pragma GCC unroll 8
     for (int n = 0; n < N; n++) k[n] = Element::load(static_cast<const Type*>(tiles[n]) + d * kv_tile);
+    if (Element::streamed && (sizeof(Type) == 4 || d % 2 == 0))
+#pragma GCC unroll 8
+      for (int n = 0; n < N; n++) prefetch(static_cast<const Type*>(ahead[n]) + d * kv_tile);
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
       const Vf x = f_set1(q[r * head_dim + d]);
@@ -72,16 +82,18 @@ static void score_tile(const float* q, int64_t head_dim, const void* const* tile
 }
 
 template <class Element, int R>
-static void score_rows(const float* q, int64_t head_dim, const void* const* tiles, int count, float* scores) {
+static void score_rows(const float* q, int64_t head_dim, const SplitTiles& split, float* scores) {
   constexpr int N = tile_columns(R);
   int t = 0;
-  for (; t + N <= count; t += N) score_tile<Element, R, N>(q, head_dim, tiles + t, scores + t * kv_tile);
-  for (; t < count; t++) score_tile<Element, R, 1>(q, head_dim, tiles + t, scores + t * kv_tile);
+  for (; t + N <= split.count; t += N)
+    score_tile<Element, R, N>(q, head_dim, split.k + t, split.v + t, scores + t * kv_tile);
+  for (; t < split.count; t++)
+    score_tile<Element, R, 1>(q, head_dim, split.k + t, split.v + t, scores + t * kv_tile);
 }
 
 template <class Element, int R, int N>
-static void value_tile(const float* p, const void* const* tiles, int count, int64_t stride, float* out,
-                       int64_t width) {
+static void value_tile(const float* p, const void* const* tiles, const void* const* ahead, int count, int64_t stride,
+                       float* out, int64_t width) {
   using Type = typename Element::Type;
   Vf acc[R][N];
 #pragma GCC unroll 8
@@ -89,11 +101,14 @@ static void value_tile(const float* p, const void* const* tiles, int count, int6
 #pragma GCC unroll 8
     for (int n = 0; n < N; n++) acc[r][n] = f_zero();
   for (int t = 0; t < count; t++) {
-    const Type* tile = static_cast<const Type*>(tiles[t]);
-    for (int j = 0; j < kv_tile; j++, tile += stride) {
+    const Type *tile = static_cast<const Type*>(tiles[t]), *far = static_cast<const Type*>(ahead[t]);
+    for (int j = 0; j < kv_tile; j++, tile += stride, far += stride) {
       Vf v[N];
 #pragma GCC unroll 8
       for (int n = 0; n < N; n++) v[n] = Element::load(tile + n * 16);
+      if constexpr (Element::streamed)
+#pragma GCC unroll 8
+        for (int n = 0; n < N; n += sizeof(Type) == 4 ? 1 : 2) prefetch(far + n * 16);
 #pragma GCC unroll 8
       for (int r = 0; r < R; r++) {
         const Vf x = f_set1(p[r * attention_split + t * kv_tile + j]);
@@ -111,11 +126,15 @@ static void value_tile(const float* p, const void* const* tiles, int count, int6
 template <class Element, int R>
 static void value_rows(const float* p, const SplitTiles& split, int64_t stride, float* out, int64_t width) {
   constexpr int N = tile_columns(R);
-  const void* tiles[split_tiles];
+  using Type = typename Element::Type;
+  const void *tiles[split_tiles], *ahead[split_tiles];
   int64_t d = 0;
   const auto run = [&](auto kernel, int64_t columns) {
-    for (int t = 0; t < split.count; t++) tiles[t] = static_cast<const typename Element::Type*>(split.v[t]) + d;
-    kernel(p, tiles, split.count, stride, out + d, width);
+    for (int t = 0; t < split.count; t++) {
+      tiles[t] = static_cast<const Type*>(split.v[t]) + d;
+      ahead[t] = static_cast<const Type*>(split.next[t]) + d;
+    }
+    kernel(p, tiles, ahead, split.count, stride, out + d, width);
     d += columns;
   };
   while (d + N * 16 <= width) run(value_tile<Element, R, N>, N * 16);
@@ -187,6 +206,10 @@ static void finish_row(const AttentionCall& call, int64_t head, float max, float
   });
 }
 
+OCTAVO_INLINE int32_t lowest_key(const AttentionCall& call, int32_t position) {
+  return call.window > 0 && position >= call.window ? position - call.window + 1 : 0;
+}
+
 static void start_block(const AttentionCall& call, const AttentionItem& item, int64_t kv_head, int first, int count,
                         const BlockSpace& space, QueryBlock& block) {
   const int64_t head_dim = call.kv.head_dim, group = call.num_heads / call.kv.num_kv_heads;
@@ -198,7 +221,7 @@ static void start_block(const AttentionCall& call, const AttentionItem& item, in
     const int32_t position = call.positions[token];
     block.token[r] = token;
     block.head[r] = head;
-    block.low[r] = call.window > 0 && position >= call.window ? position - call.window + 1 : 0;
+    block.low[r] = lowest_key(call, position);
     block.high[r] = position + 1;
     block.max[r] = -__builtin_inff();
     block.sum[r] = 0;
@@ -210,18 +233,13 @@ static void start_block(const AttentionCall& call, const AttentionItem& item, in
   }
 }
 
-// The tiles of a split that some row of the block sees.
-static void find_tiles(const AttentionCall& call, const AttentionItem& item, int64_t kv_head, int32_t split,
-                       const QueryBlock& block, SplitTiles& tiles) {
-  int32_t low = block.low[0], high = block.high[0];
-  for (int r = 1; r < block.count; r++) {
-    low = block.low[r] < low ? block.low[r] : low;
-    high = block.high[r] > high ? block.high[r] : high;
-  }
+// The tiles of a split with keys in [low, high).
+static void find_tiles(const AttentionCall& call, int32_t row, int64_t kv_head, int32_t split, int32_t low, int32_t high,
+                       SplitTiles& tiles) {
   const int32_t begin = split * int32_t(attention_split), end = begin + int32_t(attention_split);
   const int32_t first = (low > begin ? low : begin) / int32_t(kv_tile) * int32_t(kv_tile);
   const int32_t last = high < end ? high : end;
-  const int32_t* table = call.page_table + item.row * call.ld_table;
+  const int32_t* table = call.page_table + row * call.ld_table;
   tiles.count = 0;
   tiles.first_key = first;
   for (int32_t key = first; key < last; key += int32_t(kv_tile)) {
@@ -231,6 +249,24 @@ static void find_tiles(const AttentionCall& call, const AttentionItem& item, int
     tiles.v[tiles.count] = page + kv_v_offset(call.kv, kv_head, tile);
     tiles.count++;
   }
+}
+
+// A run of work items that one call computes: knows what comes after an item.
+struct WorkRange {
+  const AttentionItem* items;
+  int64_t kv_heads, at, end;
+};
+
+static void find_first_tiles(const AttentionCall& call, const WorkRange& range, int64_t work, SplitTiles& tiles) {
+  const AttentionItem& item = range.items[work / range.kv_heads];
+  find_tiles(call, item.row, work % range.kv_heads, item.split_begin,
+             lowest_key(call, call.positions[item.first_token]),
+             call.positions[item.first_token + item.num_tokens - 1] + 1, tiles);
+}
+
+// Where there is nothing ahead, a line that is being read anyway stands in.
+static void look_ahead(SplitTiles& tiles, const SplitTiles* after) {
+  for (int t = 0; t < tiles.count; t++) tiles.next[t] = after && t < after->count ? after->k[t] : tiles.v[t];
 }
 
 template <class Element> static void unpack_keys(SplitTiles& split, int64_t head_dim, float* to) {
@@ -262,10 +298,10 @@ static void all_scores(const BlockSpace& space, const SplitTiles& split, int row
     const float* q = space.q + r * head_dim;
     float* scores = space.scores + r * attention_split;
     switch (rows - r) {
-      case 1: score_rows<Element, 1>(q, head_dim, split.k, split.count, scores); break;
-      case 2: score_rows<Element, 2>(q, head_dim, split.k, split.count, scores); break;
-      case 3: score_rows<Element, 3>(q, head_dim, split.k, split.count, scores); break;
-      default: score_rows<Element, 4>(q, head_dim, split.k, split.count, scores);
+      case 1: score_rows<Element, 1>(q, head_dim, split, scores); break;
+      case 2: score_rows<Element, 2>(q, head_dim, split, scores); break;
+      case 3: score_rows<Element, 3>(q, head_dim, split, scores); break;
+      default: score_rows<Element, 4>(q, head_dim, split, scores);
     }
   }
 }
@@ -292,7 +328,7 @@ static void attend_split(const AttentionCall& call, const BlockSpace& space, Spl
   const bool unpack = narrow && block.count > 4;
   if (unpack) {
     unpack_keys<Element>(split, head_dim, space.keys);
-    all_scores<ElementF32>(space, split, block.count, head_dim);
+    all_scores<ElementUnpacked>(space, split, block.count, head_dim);
   } else {
     all_scores<Element>(space, split, block.count, head_dim);
   }
@@ -301,7 +337,7 @@ static void attend_split(const AttentionCall& call, const BlockSpace& space, Spl
                &block.part_max[r], &block.part_sum[r]);
   if (unpack || head_dim % 16 != 0) {
     unpack_values<Element>(split, head_dim, space.width, space.values);
-    all_values<ElementF32>(space, split, block.count, space.width);
+    all_values<ElementUnpacked>(space, split, block.count, space.width);
   } else {
     all_values<Element>(space, split, block.count, head_dim);
   }
@@ -322,15 +358,22 @@ static void write_partials(const AttentionCall& call, const AttentionItem& item,
 }
 
 template <class Element>
-static void attend_block(const AttentionCall& call, const AttentionItem& item, int64_t kv_head, int first, int count,
-                         float* workspace) {
+static void attend_block(const AttentionCall& call, const WorkRange& range, int first, int count, float* workspace) {
+  const AttentionItem& item = range.items[range.at / range.kv_heads];
+  const int64_t kv_head = range.at % range.kv_heads;
   const BlockSpace space = divide_workspace(workspace, call.kv.head_dim);
   QueryBlock block;
-  SplitTiles tiles;
   start_block(call, item, kv_head, first, count, space, block);
+  const int32_t low = block.low[0], high = block.high[count - 1];  // positions rise within a row
+  SplitTiles tiles[2];
+  find_tiles(call, item.row, kv_head, item.split_begin, low, high, tiles[0]);
   for (int32_t split = item.split_begin; split < item.split_end; split++) {
-    find_tiles(call, item, kv_head, split, block, tiles);
-    attend_split<Element>(call, space, tiles, block);
+    const int now = (split - item.split_begin) % 2, later = 1 - now;
+    const bool more = split + 1 < item.split_end || range.at + 1 < range.end;
+    if (split + 1 < item.split_end) find_tiles(call, item.row, kv_head, split + 1, low, high, tiles[later]);
+    else if (more) find_first_tiles(call, range, range.at + 1, tiles[later]);
+    look_ahead(tiles[now], more ? &tiles[later] : nullptr);
+    attend_split<Element>(call, space, tiles[now], block);
     if (item.partial >= 0) {
       write_partials(call, item, split, space, block);
       continue;
@@ -348,15 +391,14 @@ static void attend_block(const AttentionCall& call, const AttentionItem& item, i
 static void attention(const AttentionCall& call, const AttentionItem* items, int64_t begin, int64_t end,
                       float* workspace) {
   const int64_t kv_heads = call.kv.num_kv_heads, group = call.num_heads / kv_heads;
-  for (int64_t w = begin; w < end; w++) {
-    const AttentionItem& item = items[w / kv_heads];
-    const int rows = int(item.num_tokens * group);
+  for (WorkRange range{items, kv_heads, begin, end}; range.at < end; range.at++) {
+    const int rows = int(items[range.at / kv_heads].num_tokens * group);
     for (int first = 0; first < rows; first += block_rows) {
       const int count = rows - first < block_rows ? rows - first : block_rows;
       switch (call.kv.type) {
-        case KvType::f32: attend_block<ElementF32>(call, item, w % kv_heads, first, count, workspace); break;
-        case KvType::f16: attend_block<ElementF16>(call, item, w % kv_heads, first, count, workspace); break;
-        case KvType::bf16: attend_block<ElementBf16>(call, item, w % kv_heads, first, count, workspace); break;
+        case KvType::f32: attend_block<ElementF32>(call, range, first, count, workspace); break;
+        case KvType::f16: attend_block<ElementF16>(call, range, first, count, workspace); break;
+        case KvType::bf16: attend_block<ElementBf16>(call, range, first, count, workspace); break;
       }
     }
   }

@@ -2,16 +2,22 @@
 
 struct ElementF32 {
   using Type = float;
+  static constexpr bool streamed = true;  // comes from pages, which are worth prefetching
   OCTAVO_INLINE Vf load(const float* p) { return f_load(p); }
   OCTAVO_INLINE void store(float* p, Vf a) { f_store(p, a); }
 };
+struct ElementUnpacked : ElementF32 {
+  static constexpr bool streamed = false;
+};
 struct ElementF16 {
   using Type = uint16_t;
+  static constexpr bool streamed = true;
   OCTAVO_INLINE Vf load(const uint16_t* p) { return f_from_half(p); }
   OCTAVO_INLINE void store(uint16_t* p, Vf a) { f_store_half(p, a); }
 };
 struct ElementBf16 {
   using Type = uint16_t;
+  static constexpr bool streamed = true;
   OCTAVO_INLINE Vf load(const uint16_t* p) { return f_from_bf16(p); }
   OCTAVO_INLINE void store(uint16_t* p, Vf a) { f_store_bf16(p, a); }
 };
