@@ -13,12 +13,11 @@ $(VENV)/.base: $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Octavo needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
-	$(BIN)/pip install -q --disable-pip-version-check 'scikit-build-core>=1.1,<2' 'nanobind>=3.1,<4' ninja
-	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e .
+	$(BIN)/pip install -q --disable-pip-version-check -e .
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.base
-	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[test,lint]'
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[test,lint]'
 	touch $@
 
 serve: $(VENV)/.base
@@ -50,7 +49,8 @@ test-cpp: $(VENV)/.dev
 	ctest --test-dir build/csrc --output-on-failure
 
 soak: $(VENV)/.dev
-	$(BIN)/pytest -m soak --junit-xml=build/soak.xml $(ARGS)
+	$(BIN)/pytest -m soak -v --durations=0 $(ARGS) > build/soak.txt 2>&1; status=$$?; tail -n 40 build/soak.txt; \
+	  { date -u +%Y-%m-%d; grep -E 'PASSED|FAILED|ERROR|passed|failed' build/soak.txt; } > tests/soak-result.txt; exit $$status
 
 wheel:
 	$(PYTHON) -m pip wheel --no-deps -w dist .
