@@ -7,9 +7,11 @@ ends in exactly one terminal Delta, also when the engine dies or the caller walk
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 from octavo.base.errors import EngineDeadError, InvalidRequestError
@@ -46,6 +48,10 @@ class Frontend:
         self._max_logprobs = max_logprobs
         self._seeds = random.Random(seed)
         self._streams: dict[str, Stream] = {}
+        # The engine knows a request by an id that is never used again: the end of an aborted request may still be on
+        # its way here when the caller asks for another of the same name.
+        self._routes: dict[str, Stream] = {}
+        self._numbers = itertools.count()
         self._pump: asyncio.Task[None] | None = None
 
     @property
@@ -76,8 +82,7 @@ class Frontend:
         """
         if request_id is None:
             request_id = uuid.uuid4().hex
-        elif request_id in self._streams:
-            raise InvalidRequestError(f"A request with the id {request_id!r} is being served.", param="request_id")
+        self._check_id(request_id)
         check_prompt(prompt_ids, self._limits)
         check_sampling(sampling, len(prompt_ids), self._limits, self._max_logprobs)
         words = sampling.bad_words or ()
@@ -96,18 +101,29 @@ class Frontend:
         """Hands a prepared request to the engine; `run` (or `generate`) yields its Deltas.
 
         Raises:
+            InvalidRequestError: the id has come into use since.
             EngineDeadError: the engine has ended.
         """
+        self._check_id(request.request_id)
         make_text = partial(self._text, request) if request.sampling.detokenize else None
-        stream = Stream(request, make_text)
-        self._client.add(request)
+        stream = Stream(request, make_text, engine_id=f"{request.request_id}/{next(self._numbers)}")
+        self._client.add(replace(request, request_id=stream.engine_id))
         self._streams[request.request_id] = stream
+        self._routes[stream.engine_id] = stream
 
     def abort(self, request_id: str) -> None:
         """Ends a request; its stream ends without further Deltas. An unknown one is nothing to do."""
-        stream = self._streams.pop(request_id, None)
-        if stream is not None and not stream.finished:
-            self._client.abort(request_id)
+        stream = self._streams.get(request_id)
+        if stream is not None:
+            self._forget(stream)
+            self._client.abort(stream.engine_id)
+
+    def _forget(self, stream: Stream) -> None:
+        del self._streams[stream.request.request_id], self._routes[stream.engine_id]
+
+    def _check_id(self, request_id: str) -> None:
+        if request_id in self._streams:
+            raise InvalidRequestError(f"A request with the id {request_id!r} is being served.", param="request_id")
 
     def _text(self, request: Request) -> TextSource:
         sampling = request.sampling
@@ -188,7 +204,7 @@ class Frontend:
             message = str(e) if isinstance(e, EngineDeadError) else f"The engine failed: {e!r}"
             for stream in list(self._streams.values()):
                 stream.fail(message)
-            self._streams.clear()
+                self.abort(stream.request.request_id)
             if not isinstance(e, EngineDeadError):
                 raise
 
@@ -196,14 +212,14 @@ class Frontend:
         """Gives events to their streams; returns the streams that have something, in order."""
         touched: dict[str, Stream] = {}
         for event in events:
-            stream = self._streams.get(event.request_id)
+            stream = self._routes.get(event.request_id)
             if stream is None:
                 continue  # closed by the caller; the engine had not heard of it yet
             if stream.take(event):
                 self._client.abort(event.request_id, event.index)
             touched[event.request_id] = stream
             if stream.finished:
-                del self._streams[event.request_id]
+                self._forget(stream)
         return list(touched.values())
 
     async def stats(self) -> EngineStats:
@@ -213,7 +229,7 @@ class Frontend:
         """Ends all open streams with an error, then the engine."""
         for stream in list(self._streams.values()):
             stream.fail("The engine was closed.")
-        self._streams.clear()
+            self._forget(stream)
         if self._pump is not None and self._pump.get_loop() is asyncio.get_running_loop():
             self._pump.cancel()
             await asyncio.gather(self._pump, return_exceptions=True)

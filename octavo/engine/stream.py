@@ -71,10 +71,12 @@ class _Completion:
 
 
 class Stream:
-    """One request and its completions. `wake` is set when there is something to pop."""
+    """One request and its completions; `engine_id` is the engine's name for it. `wake` is set when there is something
+    to pop."""
 
-    def __init__(self, request: Request, make_text: Callable[[], TextSource] | None) -> None:
+    def __init__(self, request: Request, make_text: Callable[[], TextSource] | None, engine_id: str) -> None:
         self.request = request
+        self.engine_id = engine_id
         self.wake = asyncio.Event()
         sampling = request.sampling
         self._completions = [_Completion(sampling, make_text() if make_text else None) for _ in range(sampling.n)]

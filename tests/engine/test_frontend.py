@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -20,22 +21,23 @@ from tests.engine.texts import EOS, SPECIAL, ids, text_of, tokenizer
 
 
 class ScriptedClient:
-    """Answers with given batches of events; keeps what it was told."""
+    """Answers with given batches of events, which name requests as the caller does; keeps what it was told."""
 
     def __init__(self, batches: Iterable[Sequence[TokenEvent]]) -> None:
         self.batches = list(batches)
-        self.added: list[Request] = []
+        self.ids: dict[str, str] = {}  # the engine's by the caller's
         self.aborted: list[tuple[str, int | None]] = []
         self.alive = True
 
     def add(self, request: Request) -> None:
-        self.added.append(request)
+        assert request.request_id not in self.ids.values()
+        self.ids[request.request_id.rsplit("/", 1)[0]] = request.request_id
 
     def abort(self, request_id: str, index: int | None = None) -> None:
-        self.aborted.append((request_id, index))
+        self.aborted.append((request_id.rsplit("/", 1)[0], index))
 
     def step(self) -> list[TokenEvent]:
-        return list(self.batches.pop(0))
+        return [replace(event, request_id=self.ids[event.request_id]) for event in self.batches.pop(0)]
 
     async def start(self) -> None: ...
 
@@ -233,6 +235,15 @@ def test_an_id_in_use_is_refused() -> None:
         front.prepare([1], SamplingParams(), request_id="r")
 
 
+def test_an_id_that_came_into_use_meanwhile_is_refused_when_opened() -> None:
+    front = frontend(ScriptedClient([]))
+    twice = [front.prepare([1], SamplingParams(), request_id="r") for _ in range(2)]
+    front.open(twice[0])
+    with pytest.raises(InvalidRequestError, match="'r'"):
+        front.open(twice[1])
+    assert front.num_open == 1
+
+
 # ---------------------------------------------------------------- over the fake model
 
 
@@ -271,6 +282,17 @@ def test_many_requests_run_in_the_callers_thread() -> None:
         assert tokens[str(i)] == truth("x", [i + 2, 5], max_tokens=9)
         assert text[str(i)] == text_of(tokens[str(i)])
     assert client._core.stats().kv_pages_used == 0
+
+
+def test_the_end_of_an_aborted_request_is_not_taken_for_that_of_the_next_of_its_name() -> None:
+    front, _ = inline()
+    for _ in range(3):
+        front.open(front.prepare([2, 3], SamplingParams(max_tokens=50, ignore_eos=True), request_id="r"))
+        front.abort("r")
+    front.open(front.prepare([3], SamplingParams(temperature=0, seed=7, max_tokens=9), request_id="r"))
+    deltas = list(front.run())
+    assert [token for delta in deltas for token in delta.token_ids] == truth("x", [3], max_tokens=9)
+    assert {delta.request_id for delta in deltas} == {"r"} and deltas[-1].finish_reason == "length"
 
 
 def test_leaving_the_iterator_ends_the_requests() -> None:
