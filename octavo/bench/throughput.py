@@ -36,14 +36,17 @@ class Workload:
 
 @dataclass(frozen=True)
 class Throughput:
-    """Medians over the runs; rates in tokens per second over all requests."""
+    """Medians over the runs; rates in tokens per second over all requests.
+
+    The decode rate is None where answers have one token, or are so short that the prefill hides the rest.
+    """
 
     model: str
     fingerprint: str
     workload: Workload
     seconds: float
     prefill_tokens_per_s: float
-    decode_tokens_per_s: float
+    decode_tokens_per_s: float | None
     total_tokens_per_s: float
 
 
@@ -61,14 +64,14 @@ def measure(args: EngineArgs, workload: Workload) -> Throughput:
         prompt_tokens = workload.num_prompts * workload.input_len
         output_tokens = workload.num_prompts * workload.output_len
         prefill, total = statistics.median(first), statistics.median(whole)
-        decode = max(total - prefill, 1e-9)
+        decode = total - prefill if workload.output_len > 1 else 0.0
         return Throughput(
             model=llm.info.name,
             fingerprint=llm.info.fingerprint,
             workload=workload,
             seconds=total,
             prefill_tokens_per_s=prompt_tokens / prefill,
-            decode_tokens_per_s=(output_tokens - workload.num_prompts) / decode if workload.output_len > 1 else 0.0,
+            decode_tokens_per_s=(output_tokens - workload.num_prompts) / decode if decode > 0 else None,
             total_tokens_per_s=(prompt_tokens + output_tokens) / total,
         )
 
@@ -90,11 +93,12 @@ def report(result: Throughput, *, as_json: bool) -> str:
 
         return orjson.dumps(asdict(result), option=orjson.OPT_INDENT_2).decode()
     load = result.workload
+    decode = "none" if result.decode_tokens_per_s is None else f"{result.decode_tokens_per_s:.1f}"
     return (
         f"{result.model} ({result.fingerprint})\n"
         f"{load.num_prompts} requests, {load.concurrency} at once, {load.input_len} tokens in, "
         f"{load.output_len} out, median of {load.repeat}\n"
         f"prefill {result.prefill_tokens_per_s:10.1f} tokens/s\n"
-        f"decode  {result.decode_tokens_per_s:10.1f} tokens/s\n"
+        f"decode  {decode:>10} tokens/s\n"
         f"total   {result.total_tokens_per_s:10.1f} tokens/s in {result.seconds:.2f} s"
     )

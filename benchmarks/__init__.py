@@ -1,0 +1,1 @@
+"""Side-by-side measurements of Octavo and other engines; results with their method lie in results/."""
