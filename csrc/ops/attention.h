@@ -17,7 +17,8 @@
 
 namespace octavo {
 
-constexpr int64_t attention_split = 256;  // keys of a split
+constexpr int64_t attention_split = 256;      // keys of a split
+constexpr int64_t attention_block_rows = 64;  // query rows (tokens x group) that share one pass over the keys, at most
 
 struct AttentionCall {
   const float* q;             // [T][ldq], query head h at h * head_dim

@@ -1,10 +1,10 @@
 // Paged attention over tiles of 16 keys. Included inside the namespace of a level, after kv_store.inl.
 //
-// A block of up to 16 query rows (tokens x query heads of one key/value head) goes through a split at a time: scores of
+// A block of up to 64 query rows (tokens x query heads of one key/value head) goes through a split at a time: scores of
 // all rows with register tiles of rows x keys, softmax per row, then values with register tiles of rows x components.
 // The tile shapes only decide which independent sums are computed side by side.
 
-constexpr int block_rows = 16;
+constexpr int block_rows = int(attention_block_rows);
 constexpr int split_tiles = int(attention_split / kv_tile);
 constexpr bool wide_registers = num_vector_registers >= 32;
 constexpr int tile_columns(int rows) { return wide_registers ? (rows == 1 ? 8 : 4) : (rows == 1 ? 4 : rows == 2 ? 2 : 1); }
@@ -272,8 +272,12 @@ static void look_ahead(SplitTiles& tiles, const SplitTiles* after) {
 template <class Element> static void unpack_keys(SplitTiles& split, int64_t head_dim, float* to) {
   for (int t = 0; t < split.count; t++) {
     const auto* tile = static_cast<const typename Element::Type*>(split.k[t]);
+    const auto* ahead = static_cast<const typename Element::Type*>(split.v[t]);
     split.k[t] = to;
-    for (int64_t d = 0; d < head_dim; d++, to += kv_tile) f_store(to, Element::load(tile + d * kv_tile));
+    for (int64_t d = 0; d < head_dim; d++, to += kv_tile) {
+      f_store(to, Element::load(tile + d * kv_tile));
+      if (d % 2 == 0) prefetch(ahead + d * kv_tile);
+    }
   }
 }
 
@@ -281,10 +285,14 @@ template <class Element> static void unpack_values(SplitTiles& split, int64_t he
   alignas(64) typename Element::Type tail[16] = {};
   for (int t = 0; t < split.count; t++) {
     const auto* tile = static_cast<const typename Element::Type*>(split.v[t]);
+    const auto* ahead = static_cast<const typename Element::Type*>(split.next[t]);
     split.v[t] = to;
-    for (int j = 0; j < kv_tile; j++, tile += head_dim, to += width) {
+    for (int j = 0; j < kv_tile; j++, tile += head_dim, ahead += head_dim, to += width) {
       int64_t d = 0;
-      for (; d + 16 <= head_dim; d += 16) f_store(to + d, Element::load(tile + d));
+      for (; d + 16 <= head_dim; d += 16) {
+        f_store(to + d, Element::load(tile + d));
+        prefetch(ahead + d);
+      }
       if (d == head_dim) continue;
       std::memcpy(tail, tile + d, size_t(head_dim - d) * sizeof(tail[0]));
       f_store(to + d, Element::load(tail));
@@ -325,7 +333,7 @@ template <class Element>
 static void attend_split(const AttentionCall& call, const BlockSpace& space, SplitTiles& split, QueryBlock& block) {
   constexpr bool narrow = sizeof(typename Element::Type) < 4;
   const int64_t head_dim = call.kv.head_dim;
-  const bool unpack = narrow && block.count > 4;
+  const bool unpack = narrow && block.count > 8;
   if (unpack) {
     unpack_keys<Element>(split, head_dim, space.keys);
     all_scores<ElementUnpacked>(space, split, block.count, head_dim);

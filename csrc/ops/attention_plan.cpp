@@ -8,17 +8,18 @@ namespace octavo {
 
 namespace {
 
-constexpr int64_t tile_rows = 16;        // query rows (tokens x group) that share one pass over the keys
 constexpr int64_t items_per_worker = 4;
+constexpr int64_t long_context = 1024;  // keys from which reading them fewer times is worth coarser work
 
 
 int64_t cut_tiles(const int32_t* row_starts, int64_t rows, const int32_t* positions, int64_t group, int64_t window,
                   std::vector<AttentionItem>& items) {
-  const int64_t most = std::max<int64_t>(1, tile_rows / group);
   int64_t splits = 0;
   for (int64_t r = 0; r < rows; r++) {
-    for (int64_t t = row_starts[r]; t < row_starts[r + 1]; t += most) {
-      const int64_t count = std::min<int64_t>(most, row_starts[r + 1] - t);
+    int64_t count = 0;
+    for (int64_t t = row_starts[r]; t < row_starts[r + 1]; t += count) {
+      const int64_t most = positions[t] < long_context ? attention_block_rows / 2 : attention_block_rows;
+      count = std::min<int64_t>(std::max<int64_t>(1, most / group), row_starts[r + 1] - t);
       const int64_t low = window > 0 ? std::max<int64_t>(0, positions[t] - window + 1) : 0;
       AttentionItem item{};
       item.row = int32_t(r);
@@ -38,7 +39,7 @@ int64_t cut_tiles(const int32_t* row_starts, int64_t rows, const int32_t* positi
 
 int64_t attention_workspace_floats(int64_t head_dim) {
   const int64_t width = (head_dim + 15) / 16 * 16;
-  return tile_rows * (3 * width + attention_split) + 2 * attention_split * width;
+  return attention_block_rows * (3 * width + attention_split) + 2 * attention_split * width;
 }
 
 int64_t attention_partial_limit(int64_t max_rows, int64_t max_context, int64_t workers) {

@@ -252,7 +252,9 @@ int main() {
         test_world({group > 4 ? 1 : 2, group, head_dim, type, page_size}, few, seed++, head_dim == 16);
       }
   // MQA with more query heads than a block has rows.
-  test_world({1, 23, 32, KvType::bf16, 16}, {{5, 2}, {260, 1}}, seed++, true);
+  test_world({1, 71, 32, KvType::bf16, 16}, {{5, 2}, {260, 1}}, seed++, true);
+  // Tiles of many tokens, short and long contexts.
+  test_world({1, 2, 16, KvType::f16, 16}, {{0, 70}, {1010, 50}}, seed++, false);
   // Context lengths around tiles and splits, prefill and decode mixed.
   const std::vector<Row> borders = {{0, 15}, {0, 16}, {0, 17}, {15, 1}, {16, 1}, {31, 2}, {0, 40}, {250, 13}, {254, 1},
                                     {255, 1}, {256, 1}, {257, 1}, {510, 5}, {767, 2}, {100, 33}, {1023, 1}};

@@ -144,7 +144,8 @@ int main(int count, char** arguments) {
     if (what == "sampling" || what == "all") bench_sampling(isa);
     if (what != "attention" && what != "all") continue;
     const Model smol{"9/3x64", 9, 3, 64}, llama{"32/8x128", 32, 8, 128}, mha{"16/16x64", 16, 16, 64}, gemma{"4/1x256", 4, 1, 256};
-    for (const Model& model : {smol, llama, mha, gemma}) {
+    const Model large{"64/8x128", 64, 8, 128}, qwen{"14/2x64", 14, 2, 64};
+    for (const Model& model : {smol, llama, mha, gemma, large, qwen}) {
       bench_attention(isa, model, KvType::bf16, 1, 1, 512);
       bench_attention(isa, model, KvType::bf16, 1, 1, 8192);
       bench_attention(isa, model, KvType::f16, 32, 1, 1024);
