@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import socket
 import sys
@@ -23,24 +24,49 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_engine_options(parser)
     option = parser.add_argument_group("server").add_argument
     option("--host", default="127.0.0.1", help="address to listen on (default: %(default)s; 0.0.0.0 for all)")
-    option("--port", type=int, default=8000, help="port to listen on (default: %(default)s; 0 picks a free one)")
+    option("--port", type=port, default=8000, help="port to listen on (default: %(default)s; 0 picks a free one)")
     option("--served-model-name", "--alias", action="append", metavar="NAME", help="name to go by (repeatable)")
     option("--api-key", action="append", metavar="KEY", help="ask clients for this key (repeatable)")
-    option("--drain-timeout", type=float, default=30.0, metavar="SECONDS",
+    option("--cors-origins", "--allowed-origins", type=origins, default=("*",), metavar="ORIGINS",
+           help="web pages whose scripts may ask, e.g. https://a.example,https://b.example (default: *, all; "
+           "none: only the chat page)")  # fmt: skip
+    option("--drain-timeout", type=seconds, default=30.0, metavar="SECONDS",
            help="how long running answers may take after SIGTERM (default: %(default)s)")  # fmt: skip
     option("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     option("--access-log", action=argparse.BooleanOptionalAction, default=True, help="a line per request")
 
 
+def port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is no port: ports go from 0 to 65535")
+    return number
+
+
+def seconds(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < 1e6:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds from 0 up")
+    return number
+
+
+def origins(text: str) -> tuple[str, ...]:
+    """Origins separated by commas, or as a JSON list; `none` is the empty list."""
+    names = tuple(name.strip().strip("\"'") for name in text.strip().removeprefix("[").removesuffix("]").split(","))
+    names = tuple(name for name in names if name and name != "none")
+    for name in names:
+        if name != "*" and ("://" not in name or name.endswith("/")):
+            raise argparse.ArgumentTypeError(f"{name!r} is no origin such as https://example.org (and no path)")
+    return names
+
+
 def run(options: argparse.Namespace) -> int:
     begin = time.monotonic()
-    logging.basicConfig(
-        level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    _log(options.log_level)
     names = tuple(options.served_model_name or ())
     args = engine_args(options, served_model_name=names[0] if names else None)
     listener = bind(options.host, options.port)
-    host, port = options.host, listener.getsockname()[1]
+    host, number = options.host, listener.getsockname()[1]
     from octavo.llm import EngineHandle
 
     engine = EngineHandle.start(args)  # the child loads while this process imports the web stack
@@ -51,19 +77,28 @@ def run(options: argparse.Namespace) -> int:
         engine.wait_ready()
         settings = ServerSettings(
             host=host,
-            port=port,
+            port=number,
             api_keys=tuple(options.api_key or ()),
             served_names=names,
+            cors_origins=options.cors_origins,
             drain_timeout_s=options.drain_timeout,
             access_log=options.access_log,
         )
         app = create_app(engine, settings)
-        _announce(engine, host, port, time.monotonic() - begin)
-        serve(app, listener, settings)
+        _announce(engine, host, number, time.monotonic() - begin)
+        serve(app, listener, settings, engine.close)
     finally:
         engine.stop()
         listener.close()
     return 0
+
+
+def _log(level: str) -> None:
+    logging.basicConfig(
+        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    if level != "debug":  # its news of starting and ending are ours to tell
+        logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -78,11 +113,13 @@ def bind(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(2048)
-    except (OSError, OverflowError) as error:
-        raise ConfigError(
-            f"Cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}. "
-            "Stop what uses it, or choose another with --port."
-        ) from error
+    except OSError as error:
+        advice = "Choose an address of this machine with --host."
+        if error.errno == errno.EADDRINUSE:
+            advice = "Stop what uses it, or choose another port with --port."
+        elif error.errno == errno.EACCES:
+            advice = "Ports under 1024 need privileges: choose another with --port."
+        raise ConfigError(f"Cannot listen on {host}:{port}: {error.strerror or error}. {advice}") from error
     return listener
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,6 +11,7 @@ from importlib.resources import files
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -17,11 +19,12 @@ from starlette.routing import Route
 from octavo.base.errors import AuthenticationError, EngineDeadError, InvalidRequestError, NotFoundError, OctavoError
 from octavo.base.types import AsyncEngine
 from octavo.server.context import ServerContext
-from octavo.server.http import Disconnected, error_response, json_response
+from octavo.server.http import SERVER_FAILED, Disconnected, error_response, json_response
 from octavo.server.metrics import Metrics
 from octavo.server.openai import routes as openai
 from octavo.server.openai.shapes import error_body
 from octavo.server.settings import ServerSettings
+from octavo.server.streams import CompletionFailedError
 
 log = logging.getLogger("octavo.server")
 
@@ -69,9 +72,18 @@ def create_app(engine: AsyncEngine, settings: ServerSettings | None = None) -> S
             Exception: _unexpected,
         },
     )
+    app.router.redirect_slashes = False  # a redirect would lose the body of a POST with many clients
     app.state.context = ServerContext(engine, settings, Metrics((settings.served_names or (engine.info.name,))[0]))
     if settings.api_keys:
         app.add_middleware(RequireKey, keys=settings.api_keys)
+    if settings.cors_origins:  # outermost: a page may read refusals, too
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            max_age=600,
+        )
     return app
 
 
@@ -90,7 +102,10 @@ async def version(_: Request) -> Response:
 
 async def metrics(request: Request) -> Response:
     context = ServerContext.of(request)
-    stats = await context.engine.stats() if context.engine.alive else None
+    stats = None
+    if context.engine.alive:
+        with contextlib.suppress(EngineDeadError):
+            stats = await context.engine.stats()
     return Response(context.metrics.exposition(stats), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -106,8 +121,10 @@ def _page(name: str, media_type: str) -> Callable[[Request], Awaitable[Response]
 # ---------------------------------------------------------------- errors
 
 
-async def _octavo_error(_: Request, error: Exception) -> Response:
+async def _octavo_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, OctavoError)
+    if isinstance(error, CompletionFailedError) and not ServerContext.of(request).engine.alive:
+        error = EngineDeadError(str(error))  # try another server
     if error.status >= 500:
         log.error("%s: %s", type(error).__name__, error)
     return error_response(error, error_body)
@@ -125,12 +142,14 @@ async def _http_error(request: Request, error: Exception) -> Response:
         )
     refused = InvalidRequestError(f"{error.detail}: {request.method} {request.url.path}.")
     refused.status = error.status_code
-    return error_response(refused, error_body)
+    response = error_response(refused, error_body)
+    response.headers.update(error.headers or {})
+    return response
 
 
-async def _unexpected(_: Request, error: Exception) -> Response:
-    log.exception("unexpected error", exc_info=error)
-    return error_response(OctavoError("The server failed on this request; its log has the details."), error_body)
+async def _unexpected(_: Request, __: Exception) -> Response:
+    # no log line here: Starlette raises the exception again, and uvicorn logs it with its traceback
+    return error_response(OctavoError(SERVER_FAILED), error_body)
 
 
 class RequireKey:

@@ -33,5 +33,6 @@ class ServerContext:
         """The name an answer carries: a one-model server answers to any name and says the one it was asked by."""
         return asked or self.names[0]
 
-    def observed(self, stream: AsyncIterator[Delta]) -> AsyncIterator[Delta]:
-        return self.metrics.observed(stream)
+    def observed(self, stream: AsyncIterator[Delta], n: int) -> AsyncIterator[Delta]:
+        """The Deltas of one request's `n` completions, counted and timed as they pass."""
+        return self.metrics.observed(stream, n)

@@ -6,25 +6,38 @@ Knows no dialect: error bodies are made by the `ErrorShape` that a dialect passe
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Send
 
 from octavo.base.errors import InvalidRequestError, OctavoError
+
+log = logging.getLogger("octavo.server")
 
 Body = TypeVar("Body", bound=BaseModel)
 T = TypeVar("T")
 ErrorShape = Callable[[OctavoError], dict[str, Any]]
+SERVER_FAILED = "The server failed on this request; its log has the details."
 
 
 class BodyTooLargeError(InvalidRequestError):
     """The request body is larger than the server takes."""
 
     status = 413
+
+
+class UnknownFieldError(InvalidRequestError):
+    """A field that the dialect does not have."""
+
+
+class MissingFieldError(InvalidRequestError):
+    """A field that the dialect cannot do without."""
 
 
 class Disconnected(Exception):
@@ -36,14 +49,18 @@ async def read_json(request: Request, max_bytes: int) -> dict[str, Any]:
 
     Raises:
         InvalidRequestError: no JSON, not an object, or too large.
+        Disconnected: the client left before its body was here.
     """
     chunks: list[bytes] = []
     size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > max_bytes:
-            raise BodyTooLargeError(f"The body is larger than the {max_bytes} bytes this server takes.")
-        chunks.append(chunk)
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > max_bytes:
+                raise BodyTooLargeError(f"The body is larger than the {max_bytes} bytes this server takes.")
+            chunks.append(chunk)
+    except ClientDisconnect as e:
+        raise Disconnected from e
     try:
         body = orjson.loads(b"".join(chunks))
     except orjson.JSONDecodeError as e:
@@ -63,14 +80,30 @@ def validated(model: type[Body], body: dict[str, Any]) -> Body:
         return model.model_validate(body)
     except ValidationError as e:
         fault = e.errors(include_url=False, include_context=False)[0]
-        path = ".".join(str(part) for part in fault["loc"])
-        if fault["type"] == "extra_forbidden":
-            message = f"Unrecognized request argument supplied: {path}."
-        elif fault["type"] == "missing":
-            message = f"Missing required parameter: {path}."
-        else:
-            message = f"{path}: {fault['msg']}."
-        raise InvalidRequestError(message, param=path) from e
+        kind = fault["type"]
+        path = _path(body, fault["loc"], complete=kind in ("extra_forbidden", "missing"))
+        if kind == "extra_forbidden":
+            raise UnknownFieldError(f"Unrecognized request argument supplied: {path}.", param=path) from e
+        if kind == "missing":
+            raise MissingFieldError(f"Missing required parameter: {path}.", param=path) from e
+        raise InvalidRequestError(f"{path}: {fault['msg']}.", param=path) from e
+
+
+def _path(body: object, location: tuple[int | str, ...], *, complete: bool) -> str:
+    """`messages[0].role` from pydantic's location, without the names it gives to the members of a union.
+
+    `complete` says that the last part names a field that is not in the body.
+    """
+    path = ""
+    here = body
+    for at, part in enumerate(location):
+        if isinstance(part, int) and isinstance(here, list) and part < len(here):
+            path, here = f"{path}[{part}]", here[part]
+        elif isinstance(here, dict) and part in here:
+            path, here = f"{path}.{part}", here[part]
+        elif complete and at == len(location) - 1:
+            path = f"{path}.{part}"
+    return path.removeprefix(".")
 
 
 def json_response(content: object, status: int = 200) -> Response:
@@ -109,20 +142,41 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-def event_stream(chunks: AsyncIterator[bytes]) -> Response:
-    """Server-sent events from encoded chunks; closing the connection closes the iterator."""
+def event_stream(chunks: AsyncIterator[bytes], shape: ErrorShape, *, last: bytes = b"") -> Response:
+    """Server-sent events from encoded chunks, and `last` after them; closing the connection closes the iterator.
+
+    An exception out of `chunks` becomes an event in the dialect's error shape: the status line has been sent by then.
+    """
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_closing(chunks), media_type="text/event-stream", headers=headers)
+    return _EventStream(_ended(chunks, shape, last), media_type="text/event-stream", headers=headers)
 
 
-async def _closing(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+class _EventStream(StreamingResponse):
+    """Closes its iterator when it ends, in whatever way: an abandoned one would run on until it is collected."""
+
+    async def stream_response(self, send: Send) -> None:
+        try:
+            await super().stream_response(send)
+        finally:
+            await self.body_iterator.aclose()  # type: ignore[attr-defined]
+
+
+async def _ended(chunks: AsyncIterator[bytes], shape: ErrorShape, last: bytes) -> AsyncIterator[bytes]:
     try:
         async for chunk in chunks:
             yield chunk
+    except OctavoError as e:
+        log.error("a stream ended: %s", e)
+        yield event(shape(e))
+    except Exception:
+        log.exception("unexpected error in a stream")
+        yield event(shape(OctavoError(SERVER_FAILED)))
     finally:
         close = getattr(chunks, "aclose", None)
         if close is not None:
             await close()
+    if last:
+        yield last
 
 
 def event(data: object) -> bytes:

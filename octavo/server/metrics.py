@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from octavo.base.types import Delta, EngineStats
 
 _LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _GAP_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
-_GAUGES = (
-    ("num_requests_running", "Sequences in the running batch"),
-    ("num_requests_waiting", "Sequences waiting for room"),
-    ("kv_cache_usage_ratio", "Share of KV pages in use, from 0 to 1"),
-    ("num_preemptions", "Sequences put back to make room, since the start"),
-    ("engine_steps", "Steps of the engine, since the start"),
-    ("engine_step_seconds", "Seconds spent in steps, since the start"),
-    ("engine_up", "1 while the engine process answers"),
-)
 
 
 class Metrics:
-    """Counters and histograms by request; gauges from the engine at scrape time. One per server: no global registry."""
+    """Counters and histograms by request; the engine's numbers at scrape time. One per server: no global registry."""
 
     def __init__(self, model: str) -> None:
         self.registry = CollectorRegistry()
         self._model = model
         self._requests = Counter(
             "octavo_requests_total",
-            "Completions that ended, by reason",
+            "Completions that ended, by reason; 'abort' are those whose client left",
             ("model_name", "finish_reason"),
             registry=self.registry,
         )
@@ -42,7 +34,8 @@ class Metrics:
         self._prompt = self._counter("prompt_tokens", "Prompt tokens of requests served")
         self._cached = self._counter("prompt_tokens_cached", "Prompt tokens found in the prefix cache")
         self._generated = self._counter("generation_tokens", "Tokens generated")
-        self._gauges = {name: self._gauge(name, text) for name, text in _GAUGES}
+        self._engine = _EngineNumbers(model)
+        self.registry.register(self._engine)
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
         metric = Histogram(f"octavo_{name}", text, ("model_name",), registry=self.registry, buckets=buckets)
@@ -51,13 +44,11 @@ class Metrics:
     def _counter(self, name: str, text: str) -> Counter:
         return Counter(f"octavo_{name}_total", text, ("model_name",), registry=self.registry).labels(self._model)
 
-    def _gauge(self, name: str, text: str) -> Gauge:
-        return Gauge(f"octavo_{name}", text, ("model_name",), registry=self.registry).labels(self._model)
-
-    async def observed(self, stream: AsyncIterator[Delta]) -> AsyncIterator[Delta]:
-        """The same Deltas, counted and timed as they pass."""
+    async def observed(self, stream: AsyncIterator[Delta], n: int) -> AsyncIterator[Delta]:
+        """The same Deltas of `n` completions, counted and timed as they pass."""
         begin = time.monotonic()
         last: dict[int, float] = {}
+        unfinished = n
         try:
             async for delta in stream:
                 now = time.monotonic()
@@ -70,9 +61,12 @@ class Metrics:
                 last[delta.index] = now
                 self._generated.inc(len(delta.token_ids))
                 if delta.finish_reason is not None:
+                    unfinished -= 1
                     self._requests.labels(self._model, delta.finish_reason).inc()
                 yield delta
         finally:
+            if unfinished:
+                self._requests.labels(self._model, "abort").inc(unfinished)
             self._total.observe(time.monotonic() - begin)
             close = getattr(stream, "aclose", None)
             if close is not None:
@@ -80,13 +74,36 @@ class Metrics:
 
     def exposition(self, stats: EngineStats | None) -> bytes:
         """The text format; `stats` None means that the engine is gone."""
-        gauges = self._gauges
-        gauges["engine_up"].set(0 if stats is None else 1)
-        if stats is not None:
-            gauges["num_requests_running"].set(stats.num_running)
-            gauges["num_requests_waiting"].set(stats.num_waiting)
-            gauges["kv_cache_usage_ratio"].set(stats.kv_pages_used / max(1, stats.kv_pages_total))
-            gauges["num_preemptions"].set(stats.num_preemptions)
-            gauges["engine_steps"].set(stats.num_steps)
-            gauges["engine_step_seconds"].set(stats.step_seconds)
+        self._engine.stats = stats
         return generate_latest(self.registry)
+
+
+class _EngineNumbers:
+    """A collector of what the engine said last."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self.stats: EngineStats | None = None
+
+    def collect(self) -> Iterator[Metric]:
+        stats = self.stats
+        yield self._gauge("engine_up", "1 while the engine process answers", 0 if stats is None else 1)
+        if stats is None:
+            return
+        yield self._gauge("num_requests_running", "Sequences in the running batch", stats.num_running)
+        yield self._gauge("num_requests_waiting", "Sequences waiting for room", stats.num_waiting)
+        used = stats.kv_pages_used / max(1, stats.kv_pages_total)
+        yield self._gauge("kv_cache_usage_ratio", "Share of KV pages in use, from 0 to 1", used)
+        yield self._counter("preemptions", "Sequences put back to make room", stats.num_preemptions)
+        yield self._counter("engine_steps", "Steps of the engine", stats.num_steps)
+        yield self._counter("engine_step_seconds", "Seconds spent in steps", stats.step_seconds)
+
+    def _gauge(self, name: str, text: str, value: float) -> Metric:
+        metric = GaugeMetricFamily(f"octavo_{name}", text, labels=["model_name"])
+        metric.add_metric([self._model], value)
+        return metric
+
+    def _counter(self, name: str, text: str, value: float) -> Metric:
+        metric = CounterMetricFamily(f"octavo_{name}", text, labels=["model_name"])
+        metric.add_metric([self._model], value)
+        return metric

@@ -9,12 +9,14 @@ MAX_BODY_BYTES = 32 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
-    """Options of the HTTP server. `api_keys` empty accepts any key; `served_names` are what /v1/models lists."""
+    """Options of the HTTP server. `api_keys` empty accepts any key; `served_names` are what /v1/models lists;
+    `cors_origins` are the web pages whose scripts may ask ("*": all of them; empty: only the chat page)."""
 
     host: str = "127.0.0.1"
     port: int = 8000
     api_keys: tuple[str, ...] = ()
     served_names: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ("*",)
     max_body_bytes: int = MAX_BODY_BYTES
     drain_timeout_s: float = 30.0
     access_log: bool = True

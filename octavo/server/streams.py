@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from octavo.base.errors import OctavoError
 from octavo.base.types import Delta, FinishReason, TokenLogprobs
@@ -59,6 +59,11 @@ class Usage:
         return sum(sum(outputs.values()) for _, _, outputs in self.by_prompt.values())
 
 
+def failure(delta: Delta) -> CompletionFailedError:
+    """The error of a Delta whose finish reason is "error"."""
+    return CompletionFailedError(delta.error or "The engine failed on this request.")
+
+
 async def merged(streams: Sequence[AsyncIterator[Delta]]) -> AsyncIterator[tuple[int, Delta]]:
     """(stream number, Delta) of all streams as they come; closing this closes all of them.
 
@@ -109,8 +114,15 @@ async def _close(stream: AsyncIterator[Delta]) -> None:
 
 
 async def begun(stream: AsyncIterator[tuple[int, Delta]]) -> AsyncIterator[tuple[int, Delta]]:
-    """The same stream once its first Delta is there: what the engine refuses is raised here, before any answer."""
+    """The same stream once its first Delta is there: what the engine refuses is raised here, before any answer.
+
+    Raises:
+        CompletionFailedError: the first thing that comes is an error.
+    """
     first = await anext(stream, None)
+    if first is not None and first[1].finish_reason == "error":
+        await stream.aclose()  # type: ignore[attr-defined]
+        raise failure(first[1])
 
     async def rest() -> AsyncIterator[tuple[int, Delta]]:
         try:
@@ -126,6 +138,19 @@ async def begun(stream: AsyncIterator[tuple[int, Delta]]) -> AsyncIterator[tuple
     return rest()
 
 
+async def without_output(stream: AsyncIterator[tuple[int, Delta]]) -> AsyncIterator[tuple[int, Delta]]:
+    """The same stream without the tokens that were generated: only prompts were asked about."""
+    try:
+        async for number, delta in stream:
+            reason: FinishReason | None = delta.finish_reason and ("error" if delta.error else "length")
+            yield (
+                number,
+                replace(delta, text="", token_ids=(), logprobs=(), finish_reason=reason, stop_reason=None),
+            )
+    finally:
+        await stream.aclose()  # type: ignore[attr-defined]
+
+
 async def collected(stream: AsyncIterator[tuple[int, Delta]], usage: Usage) -> dict[tuple[int, int], Completion]:
     """All completions by (prompt number, completion index), in order.
 
@@ -138,7 +163,7 @@ async def collected(stream: AsyncIterator[tuple[int, Delta]], usage: Usage) -> d
             usage.add(prompt, delta)
             done.setdefault((prompt, delta.index), Completion()).add(delta)
             if delta.finish_reason == "error":
-                raise CompletionFailedError(delta.error or "The engine failed on this request.")
+                raise failure(delta)
     finally:
         close = getattr(stream, "aclose", None)
         if close is not None:

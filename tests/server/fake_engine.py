@@ -23,6 +23,7 @@ class FakeEngine:
         self.open_streams = 0
         self.started = 0
         self.fail_after: int | None = None
+        self.raise_after: int | None = None
         self.info = ModelInfo("fake", "fake", 1_000_000, CONTEXT, 0x110000, "F32", "fp-test")
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
@@ -79,6 +80,8 @@ class FakeEngine:
             for at, char in enumerate(answer):
                 for index in range(sampling.n):
                     await asyncio.sleep(self.delay_s)
+                    if self.raise_after is not None and at >= self.raise_after:
+                        raise ValueError("a bug in the engine")
                     if self.fail_after is not None and at >= self.fail_after:
                         yield Delta("r", index, "", (), finish_reason="error", error="The engine process has ended.")
                         return

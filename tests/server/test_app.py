@@ -63,6 +63,7 @@ def test_metrics_count_tokens_and_survive_a_dead_engine() -> None:
         assert 'octavo_generation_tokens_total{model_name="fake"} 5.0' in text
         assert 'octavo_requests_total{finish_reason="length",model_name="fake"} 1.0' in text
         assert 'octavo_engine_up{model_name="fake"} 1.0' in text
+        assert "# TYPE octavo_engine_steps_total counter" in text
         engine.alive = False
         assert 'octavo_engine_up{model_name="fake"} 0.0' in http.get("/metrics").text
 
@@ -74,6 +75,30 @@ def test_keys_guard_the_api_and_nothing_else() -> None:
         assert http.get("/v1/models", headers={"Authorization": "Bearer two"}).status_code == 200
         assert http.get("/health").status_code == 200
         assert http.get("/").status_code == 200
+
+
+def test_pages_of_other_origins_may_ask() -> None:
+    asked = {
+        "Origin": "https://app.example",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,content-type",
+    }
+    with TestClient(create_app(FakeEngine(), ServerSettings(api_keys=("one",)))) as http:
+        preflight = http.options("/v1/chat/completions", headers=asked)
+        assert preflight.status_code == 200
+        assert preflight.headers["access-control-allow-origin"] == "*"
+        assert "authorization" in preflight.headers["access-control-allow-headers"].lower()
+        refusal = http.get("/v1/models", headers={"Origin": "https://app.example"})
+        assert refusal.status_code == 401
+        assert refusal.headers["access-control-allow-origin"] == "*"
+
+
+def test_origins_can_be_limited() -> None:
+    for origins, allowed in ((("https://a.example",), True), ((), False)):
+        with TestClient(create_app(FakeEngine(), ServerSettings(cors_origins=origins))) as http:
+            answer = http.get("/v1/models", headers={"Origin": "https://a.example"})
+            assert ("access-control-allow-origin" in answer.headers) is allowed
+            assert "access-control-allow-origin" not in http.get("/", headers={"Origin": "https://b.example"}).headers
 
 
 def test_page_is_served_under_a_strict_policy() -> None:
@@ -90,8 +115,10 @@ def test_unknown_routes_and_methods_have_the_error_shape() -> None:
         missing = http.get("/v1/nothing")
         assert missing.status_code == 404
         assert "/v1/nothing" in missing.json()["error"]["message"]
+        assert http.post("/v1/chat/completions/", json={"messages": USER}).status_code == 404
         wrong = http.get("/v1/chat/completions")
         assert wrong.status_code == 405
+        assert wrong.headers["allow"] == "POST"
         assert wrong.json()["error"]["type"] == "invalid_request_error"
 
 
@@ -110,6 +137,7 @@ def test_leaving_a_stream_closes_it_in_the_engine() -> None:
             next(lines)
             assert engine.open_streams == 1
         assert wait_for(lambda: engine.open_streams == 0)
+        assert 'octavo_requests_total{finish_reason="abort",model_name="fake"} 1.0' in httpx2.get(f"{url}/metrics").text
 
 
 def test_leaving_before_the_answer_closes_it_in_the_engine() -> None:

@@ -8,36 +8,31 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from octavo.base.errors import InvalidRequestError, PromptTooLongError
+from octavo.base.messages import plain_messages
+from octavo.base.sampling import SamplingParams
 from octavo.base.types import AsyncEngine, Delta
 from octavo.server.context import ServerContext
-from octavo.server.http import event, event_stream, json_response, read_json, until_disconnect, validated
+from octavo.server.http import event, event_stream, json_response, read_json, until_disconnect
 from octavo.server.openai import shapes
 from octavo.server.openai.protocol import ChatRequest
-from octavo.server.streams import Usage, begun, collected, merged
+from octavo.server.streams import Usage, begun, collected, failure, merged
 
-DONE = b"data: [DONE]\n\n"
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 
 async def chat_completions(request: Request) -> Response:
     context = ServerContext.of(request)
-    body = validated(ChatRequest, await read_json(request, context.settings.max_body_bytes))
-    body.refuse_unsupported()
+    body = ChatRequest.of(await read_json(request, context.settings.max_body_bytes))
     engine = context.engine
     sampling = body.chat_sampling(engine.default_sampling())
-    prompt = engine.render_chat(
-        body.messages,
-        add_generation_prompt=body.add_generation_prompt and not body.continue_final_message,
-        continue_final_message=body.continue_final_message,
-        variables=body.chat_template_kwargs,
-    )
-    stream = context.observed(
-        engine.generate(
-            prompt, sampling, request_id=body.request_id, priority=body.priority, cache_salt=body.cache_salt
-        )
-    )
+    prompt = _prompt(engine, body)
+    stream = context.observed(_deltas(engine, body, prompt, sampling), sampling.n)
+    model = context.served_name(body.model)
     if body.stream:
         started = await until_disconnect(request, begun(merged([stream])))
-        return event_stream(_chunks(engine, context.served_name(body.model), body, sampling.n, started))
+        chunks = _chunks(engine, model, body, sampling.n, prompt, started)
+        return event_stream(chunks, shapes.error_body, last=shapes.DONE)
     usage = Usage()
     done = await until_disconnect(request, collected(merged([stream]), usage))
     choices = []
@@ -52,14 +47,41 @@ async def chat_completions(request: Request) -> Response:
         if body.return_token_ids:
             choice["token_ids"] = completion.token_ids
         choices.append(choice)
-    answer = _head(context.served_name(body.model), engine, "chat.completion")
+    answer = _head(model, engine, "chat.completion")
     answer |= {"choices": choices, "usage": shapes.usage_body(usage)}
     if body.prompt_logprobs is not None:
         first = next(iter(done.values()))
         answer["prompt_logprobs"] = shapes.prompt_logprobs_body(engine, first.prompt_logprobs)
     if body.return_token_ids:
-        answer["prompt_token_ids"] = list(prompt)
+        answer["prompt_token_ids"] = prompt
     return json_response(answer)
+
+
+def _prompt(engine: AsyncEngine, body: ChatRequest) -> list[int]:
+    messages = plain_messages(body.messages)
+    for i, message in enumerate(messages):
+        if message["role"] not in ROLES:
+            raise InvalidRequestError(
+                f"messages[{i}].role is {message['role']!r}; it must be one of {', '.join(ROLES)}.",
+                param=f"messages[{i}].role",
+            )
+    return engine.render_chat(
+        messages,
+        add_generation_prompt=body.add_generation_prompt and not body.continue_final_message,
+        continue_final_message=body.continue_final_message,
+        variables=body.chat_template_kwargs,
+    )
+
+
+def _deltas(
+    engine: AsyncEngine, body: ChatRequest, prompt: list[int], sampling: SamplingParams
+) -> AsyncIterator[Delta]:
+    try:
+        return engine.generate(
+            prompt, sampling, request_id=body.request_id, priority=body.priority, cache_salt=body.cache_salt
+        )
+    except PromptTooLongError as e:  # here the prompt's field is called messages
+        raise PromptTooLongError(e.num_tokens, e.limit, param="messages") from e
 
 
 def _head(model: str, engine: AsyncEngine, kind: str) -> dict[str, Any]:
@@ -73,41 +95,45 @@ def _head(model: str, engine: AsyncEngine, kind: str) -> dict[str, Any]:
 
 
 async def _chunks(
-    engine: AsyncEngine, model: str, body: ChatRequest, n: int, stream: AsyncIterator[tuple[int, Delta]]
+    engine: AsyncEngine,
+    model: str,
+    body: ChatRequest,
+    n: int,
+    prompt: list[int],
+    stream: AsyncIterator[tuple[int, Delta]],
 ) -> AsyncIterator[bytes]:
     head = _head(model, engine, "chat.completion.chunk")
     usage = Usage()
-    options = body.stream_options
-    blank: dict[str, Any] = {"usage": None} if options and options.include_usage else {}
-    for index in range(n):
-        role = {"index": index, "delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}
-        yield event(head | {"choices": [role]} | blank)
+    tail: dict[str, Any] = {"usage": None} if body.include_usage else {}
     try:
-        async for prompt, delta in stream:
-            usage.add(prompt, delta)
+        for index in range(n):
+            role = {"role": "assistant", "content": ""}
+            first = {"index": index, "delta": role, "logprobs": None, "finish_reason": None}
+            ids = {"prompt_token_ids": prompt} if body.return_token_ids and index == 0 else {}
+            yield event(head | {"choices": [first]} | ids | tail)
+        async for number, delta in stream:
+            usage.add(number, delta)
             if delta.finish_reason == "error":
-                yield event({"error": {"message": delta.error, "type": "server_error", "param": None, "code": 500}})
-                yield DONE
-                return
-            if options and options.continuous_usage_stats:
-                blank = {"usage": shapes.usage_body(usage)}
+                raise failure(delta)
+            if body.continuous_usage:
+                tail = {"usage": shapes.usage_body(usage)}
             choice = _chunk_choice(engine, body, delta)
             if choice is not None:
-                yield event(head | {"choices": [choice]} | blank)
-        if options and options.include_usage:
+                yield event(head | {"choices": [choice]} | tail)
+        if body.include_usage:
             yield event(head | {"choices": [], "usage": shapes.usage_body(usage)})
-        yield DONE
     finally:
         await stream.aclose()  # type: ignore[attr-defined]
 
 
 def _chunk_choice(engine: AsyncEngine, body: ChatRequest, delta: Delta) -> dict[str, Any] | None:
     """The choice of one chunk; None where a Delta has nothing to show yet (text held back)."""
-    if not delta.text and delta.finish_reason is None and not (body.logprobs and delta.logprobs):
+    shown = delta.text or delta.finish_reason is not None or body.return_token_ids or (body.logprobs and delta.logprobs)
+    if not shown:
         return None
     choice: dict[str, Any] = {
         "index": delta.index,
-        "delta": {"content": delta.text} if delta.text else {},
+        "delta": {"content": delta.text} if delta.text or delta.finish_reason is None else {},
         "logprobs": shapes.chat_logprobs(engine, delta.logprobs) if body.logprobs else None,
         "finish_reason": delta.finish_reason,
     }

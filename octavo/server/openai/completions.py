@@ -8,46 +8,29 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from octavo.base.sampling import SamplingParams
 from octavo.base.types import AsyncEngine, Delta, TokenLogprobs
 from octavo.server.context import ServerContext
-from octavo.server.http import event, event_stream, json_response, read_json, until_disconnect, validated
+from octavo.server.http import event, event_stream, json_response, read_json, until_disconnect
 from octavo.server.openai import shapes
 from octavo.server.openai.protocol import CompletionRequest
-from octavo.server.streams import Completion, Usage, begun, collected, merged
-
-DONE = b"data: [DONE]\n\n"
+from octavo.server.streams import Completion, Usage, begun, collected, failure, merged, without_output
 
 
 async def completions(request: Request) -> Response:
     context = ServerContext.of(request)
-    body = validated(CompletionRequest, await read_json(request, context.settings.max_body_bytes))
-    body.refuse_unsupported()
+    body = CompletionRequest.of(await read_json(request, context.settings.max_body_bytes))
     engine = context.engine
-    wants_prompt = body.echo and body.logprobs is not None
-    sampling = body.sampling(
-        engine.default_sampling(),
-        max_tokens=body.max_tokens,
-        logprobs=body.logprobs,
-        prompt_logprobs=body.logprobs if wants_prompt else body.prompt_logprobs,
-    )
-    special = True if body.add_special_tokens is None else body.add_special_tokens
-    prompts = [
-        engine.encode(prompt, add_special_tokens=special) if isinstance(prompt, str) else prompt
-        for prompt in body.prompts()
-    ]
-    streams = [
-        context.observed(
-            engine.generate(
-                prompt,
-                sampling,
-                request_id=f"{body.request_id}-{i}" if body.request_id and len(prompts) > 1 else body.request_id,
-                priority=body.priority,
-                cache_salt=body.cache_salt,
-            )
-        )
-        for i, prompt in enumerate(prompts)
-    ]
-    echoes = _echoes(engine, body, prompts)
+    sampling = body.completion_sampling(engine.default_sampling())
+    given = body.prompts()
+    prompts = [engine.encode(p, add_special_tokens=body.add_special_tokens) if isinstance(p, str) else p for p in given]
+    echoes = [""] * len(prompts)
+    if body.echo:
+        echoes = [p if isinstance(p, str) else engine.decode(p) for p in given]
+    streams = [context.observed(deltas, sampling.n) for deltas in _deltas(engine, body, prompts, sampling)]
+    stream = merged(streams)
+    if body.only_prompt:
+        stream = without_output(stream)
     head = {
         "id": shapes.new_id("cmpl"),
         "object": "text_completion",
@@ -56,10 +39,11 @@ async def completions(request: Request) -> Response:
         "system_fingerprint": engine.info.fingerprint,
     }
     if body.stream:
-        started = await until_disconnect(request, begun(merged(streams)))
-        return event_stream(_chunks(engine, head, body, sampling.n, echoes, started))
+        started = await until_disconnect(request, begun(stream))
+        chunks = _chunks(engine, head, body, sampling.n, echoes, started)
+        return event_stream(chunks, shapes.error_body, last=shapes.DONE)
     usage = Usage()
-    done = await until_disconnect(request, collected(merged(streams), usage))
+    done = await until_disconnect(request, collected(stream, usage))
     choices = [
         _choice(engine, body, prompt * sampling.n + index, completion, echoes[prompt], prompts[prompt])
         for (prompt, index), completion in done.items()
@@ -67,11 +51,16 @@ async def completions(request: Request) -> Response:
     return json_response(head | {"choices": choices, "usage": shapes.usage_body(usage)})
 
 
-def _echoes(engine: AsyncEngine, body: CompletionRequest, prompts: Sequence[Sequence[int]]) -> list[str]:
-    if not body.echo:
-        return [""] * len(prompts)
-    given = body.prompts()
-    return [p if isinstance(p, str) else engine.decode(ids) for p, ids in zip(given, prompts, strict=True)]
+def _deltas(
+    engine: AsyncEngine, body: CompletionRequest, prompts: Sequence[Sequence[int]], sampling: SamplingParams
+) -> list[AsyncIterator[Delta]]:
+    ids: list[str | None] = [body.request_id]
+    if len(prompts) > 1:
+        ids = [body.request_id and f"{body.request_id}-{i}" for i in range(len(prompts))]
+    return [
+        engine.generate(prompt, sampling, request_id=id, priority=body.priority, cache_salt=body.cache_salt)
+        for prompt, id in zip(prompts, ids, strict=True)
+    ]
 
 
 def _choice(
@@ -108,41 +97,43 @@ async def _chunks(
     stream: AsyncIterator[tuple[int, Delta]],
 ) -> AsyncIterator[bytes]:
     usage = Usage()
-    options = body.stream_options
-    blank: dict[str, Any] = {"usage": None} if options and options.include_usage else {}
-    lengths: dict[int, int] = {}
+    tail: dict[str, Any] = {"usage": None} if body.include_usage else {}
+    offsets: dict[int, int] = {}
     try:
         for prompt, echo in enumerate(echoes):
             for index in range(n if echo else 0):
                 choice = {"index": prompt * n + index, "text": echo, "logprobs": None, "finish_reason": None}
-                yield event(head | {"choices": [choice]} | blank)
+                yield event(head | {"choices": [choice]} | tail)
         async for prompt, delta in stream:
             usage.add(prompt, delta)
             if delta.finish_reason == "error":
-                yield event({"error": {"message": delta.error, "type": "server_error", "param": None, "code": 500}})
-                break
-            if options and options.continuous_usage_stats:
-                blank = {"usage": shapes.usage_body(usage)}
-            if delta.text or delta.finish_reason is not None or (body.logprobs is not None and delta.logprobs):
+                raise failure(delta)
+            if body.continuous_usage:
+                tail = {"usage": shapes.usage_body(usage)}
+            if _shown(body, delta):
                 number = prompt * n + delta.index
-                yield event(head | {"choices": [_chunk_choice(engine, body, number, delta, lengths)]} | blank)
-        else:
-            if options and options.include_usage:
-                yield event(head | {"choices": [], "usage": shapes.usage_body(usage)})
-        yield DONE
+                yield event(head | {"choices": [_chunk_choice(engine, body, number, delta, offsets)]} | tail)
+        if body.include_usage:
+            yield event(head | {"choices": [], "usage": shapes.usage_body(usage)})
     finally:
         await stream.aclose()  # type: ignore[attr-defined]
 
 
+def _shown(body: CompletionRequest, delta: Delta) -> bool:
+    """Whether a Delta has something to show; text may be held back."""
+    wanted = body.return_token_ids or (body.logprobs is not None and bool(delta.logprobs))
+    return bool(delta.text) or delta.finish_reason is not None or wanted
+
+
 def _chunk_choice(
-    engine: AsyncEngine, body: CompletionRequest, number: int, delta: Delta, lengths: dict[int, int]
+    engine: AsyncEngine, body: CompletionRequest, number: int, delta: Delta, offsets: dict[int, int]
 ) -> dict[str, Any]:
     logprobs = None
     if body.logprobs is not None:
         ids = [entry.token_id for entry in delta.logprobs]
-        offset = lengths.get(number, 0)
+        offset = offsets.get(number, 0)
         logprobs = shapes.completion_logprobs(engine, delta.logprobs, ids, offset)
-        lengths[number] = offset + sum(len(token) for token in logprobs["tokens"])
+        offsets[number] = offset + sum(len(token) for token in logprobs["tokens"])
     choice: dict[str, Any] = {
         "index": number,
         "text": delta.text,

@@ -7,15 +7,26 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from octavo.base.errors import InvalidRequestError, OctavoError
+from octavo.base.errors import AuthenticationError, InvalidRequestError, NotFoundError, OctavoError, PromptTooLongError
 from octavo.base.types import AsyncEngine, TokenLogprobs
+from octavo.server.http import MissingFieldError, UnknownFieldError
 from octavo.server.streams import Usage
+
+DONE = b"data: [DONE]\n\n"
+_CODES: dict[type[OctavoError], str] = {  # what OpenAI's clients look for
+    PromptTooLongError: "context_length_exceeded",
+    AuthenticationError: "invalid_api_key",
+    UnknownFieldError: "unknown_parameter",
+    MissingFieldError: "missing_required_parameter",
+    NotFoundError: "not_found",
+}
 
 
 def error_body(error: OctavoError) -> dict[str, Any]:
     """OpenAI's error object."""
     param = error.param if isinstance(error, InvalidRequestError) else None
-    return {"error": {"message": str(error), "type": error.kind, "param": param, "code": error.status}}
+    code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), None)
+    return {"error": {"message": str(error), "type": error.kind, "param": param, "code": code}}
 
 
 def new_id(prefix: str) -> str:
@@ -51,7 +62,7 @@ def chat_logprobs(engine: AsyncEngine, entries: Sequence[TokenLogprobs]) -> dict
             top_text, top_raw = _token(engine, token_id)
             top.append({"token": top_text, "logprob": value, "bytes": top_raw})
         content.append({"token": text, "logprob": entry.logprob, "bytes": raw, "top_logprobs": top})
-    return {"content": content}
+    return {"content": content, "refusal": None}
 
 
 def completion_logprobs(
