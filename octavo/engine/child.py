@@ -6,12 +6,16 @@ ends when its socket does, so it can be neither interrupted by halves nor orphan
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
+import select
 import signal
 import socket
 import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from octavo.base.config import EngineArgs
 from octavo.base.errors import OctavoError
@@ -47,7 +51,8 @@ def child_main(sock: socket.socket, make_core: MakeCore) -> int:
     if start is None:
         return 0
     try:
-        core, info = make_core(start.args)
+        with _ending_with(sock):
+            core, info = make_core(start.args)
     except Exception as e:
         child.fail(e, "The engine failed to load")
         return 1
@@ -64,6 +69,28 @@ def child_main(sock: socket.socket, make_core: MakeCore) -> int:
     finally:
         core.close()
     return 0
+
+
+@contextlib.contextmanager
+def _ending_with(sock: socket.socket) -> Iterator[None]:
+    """Ends this process at once if the socket is closed while the block runs: loading, which never looks at it."""
+    done, wake = socket.socketpair()
+
+    def watch() -> None:
+        poller = select.poll()
+        poller.register(sock, 0)  # only its end
+        poller.register(wake, select.POLLIN)
+        if sock.fileno() in dict(poller.poll()):
+            os._exit(0)
+
+    with wake:
+        thread = threading.Thread(target=watch, name="octavo socket watch", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.close()
+            thread.join()
 
 
 class _Child:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol, runtime_checkable
 
-from octavo.base.errors import EngineDeadError
+from octavo.base.errors import EngineDeadError, OctavoError
 from octavo.base.types import EngineStats, Request, TokenEvent
 from octavo.engine.core import EngineCore
 
@@ -32,7 +32,11 @@ class EngineClient(Protocol):
         """Ends a request or one completion of it; nothing to do if it is unknown or finished."""
 
     async def start(self) -> None:
-        """Binds the client to the running event loop. Cheap if that is done."""
+        """Binds the client to the running event loop. Cheap if that is done.
+
+        Raises:
+            OctavoError: another event loop is using it now.
+        """
 
     async def events(self) -> list[TokenEvent]:
         """Waits for the next events.
@@ -44,6 +48,20 @@ class EngineClient(Protocol):
     async def stats(self) -> EngineStats: ...
 
     async def close(self) -> None: ...
+
+
+def leave_loop(bound: asyncio.AbstractEventLoop | None, wake: asyncio.Event) -> None:
+    """Takes a client away from the event loop that it is bound to: whoever waits for `wake` there looks again when
+    that loop goes on.
+
+    Raises:
+        OctavoError: it is running, in another thread.
+    """
+    if bound is None or bound.is_closed():
+        return
+    if bound.is_running():
+        raise OctavoError("This engine is in use by an event loop in another thread. Use it from one loop at a time.")
+    wake.set()
 
 
 @runtime_checkable
@@ -61,6 +79,7 @@ class InlineClient:
         self._death: str | None = None
         self._stepping = False
         self._inbox: list[tuple[str, int | None] | Request] = []
+        self._missed: list[TokenEvent] = []  # came out after nobody waited for them any more
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
 
@@ -88,14 +107,19 @@ class InlineClient:
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
+            leave_loop(self._loop, self._wake)
             self._loop, self._wake = loop, asyncio.Event()
 
     async def events(self) -> list[TokenEvent]:
         await self.start()
         self._check()
+        if self._missed:
+            missed, self._missed = self._missed, []
+            return missed
         while not self._core.has_work:
             self._wake.clear()
             await self._wake.wait()
+            await self.start()
             self._check()
         self._stepping = True
         step = asyncio.ensure_future(asyncio.to_thread(self._core.step))
@@ -103,6 +127,8 @@ class InlineClient:
             return await asyncio.shield(step)
         except asyncio.CancelledError:
             await asyncio.wait([step])  # the engine belongs to that thread until its step is done
+            if step.exception() is None:
+                self._missed = step.result()
             raise
         except Exception as e:
             self._death = f"The engine ended after an internal error: {type(e).__name__}: {e}"

@@ -17,6 +17,7 @@ from octavo.base import errors
 from octavo.base.config import EngineArgs
 from octavo.base.errors import EngineDeadError, OctavoError
 from octavo.base.types import EngineStats, Request, TokenEvent
+from octavo.engine.client import leave_loop
 from octavo.engine.messages import (
     Abort,
     Add,
@@ -112,6 +113,7 @@ class ChildClient:
         loop = asyncio.get_running_loop()
         if self._loop is loop or self._death is not None:
             return
+        leave_loop(self._loop, self._wake)
         self._unbind()
         self._loop = loop
         self._wake = asyncio.Event()
@@ -127,6 +129,7 @@ class ChildClient:
                 raise self._error()
             self._wake.clear()
             await self._wake.wait()
+            await self.start()
         events, self._events = self._events, []
         return events
 

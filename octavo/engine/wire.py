@@ -45,13 +45,14 @@ class FrameReader:
 
 
 class Link:
-    """One end of the border. After the other end has gone, `closed` is True and nothing more is sent."""
+    """One end of the border. When the other end has gone and all that it had sent is received, `closed` is True."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._reader = FrameReader()
         self._unsent = bytearray()
+        self._deaf = False  # the other end takes nothing any more; its last words may still be here to receive
         self.closed = False
 
     def fileno(self) -> int:
@@ -60,7 +61,7 @@ class Link:
     @property
     def has_unsent(self) -> bool:
         """Whether `flush` should be called when the socket is writable again."""
-        return bool(self._unsent) and not self.closed
+        return bool(self._unsent)
 
     def receive(self) -> list[bytes]:
         """All frames that have arrived, without waiting."""
@@ -81,20 +82,21 @@ class Link:
 
     def send(self, frame: bytes) -> None:
         """Sends, or keeps for `flush` what the socket does not take now."""
-        if not self.closed:
+        if not self.closed and not self._deaf:
             self._unsent += _LENGTH.pack(len(frame)) + frame
             self.flush()
 
     def flush(self) -> None:
         """Sends as much as the socket takes."""
         try:
-            while self._unsent and not self.closed:
+            while self._unsent:
                 sent = self._sock.send(self._unsent)
                 del self._unsent[:sent]
         except BlockingIOError:
             pass
         except ConnectionError:
-            self.closed = True
+            self._deaf = True
+            self._unsent.clear()
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Sleeps until there is something to receive (the other end's going included); False after the timeout."""
@@ -113,4 +115,5 @@ class Link:
 
     def close(self) -> None:
         self.closed = True
+        self._unsent.clear()
         self._sock.close()

@@ -55,6 +55,8 @@ def make_core(args: EngineArgs) -> tuple[EngineCore, ModelInfo]:
         raise ZeroDivisionError("a bug")
     if args.model == "dies":
         os._exit(7)
+    if args.model == "loads long":
+        time.sleep(3600)
     info = ModelInfo(args.model, "fake", 1, LIMITS.max_model_len, LIMITS.vocab_size, "f32", "x", {"pid": os.getpid()})
     return EngineCore(LIMITS, InlineExecutor(TroubledRunner(args.model))), info
 

@@ -374,6 +374,23 @@ def test_a_cancelled_consumer_is_an_abort() -> None:
     asyncio.run(main())
 
 
+def test_nothing_is_lost_when_the_task_that_moves_events_is_cancelled() -> None:
+    async def main() -> None:
+        front, client = inline()
+        task = asyncio.create_task(collect(front, [2], max_tokens=40, ignore_eos=True))
+        for _ in range(5):
+            while not client._stepping:
+                await asyncio.sleep(0)
+            assert front._pump is not None
+            front._pump.cancel()
+            await asyncio.gather(front._pump, return_exceptions=True)
+            front._ensure_pump()
+        assert list(joined(await task)[1]) == truth("x", [2], max_tokens=40, ignore_eos=True)
+        await front.close()
+
+    asyncio.run(main())
+
+
 def test_the_engines_death_ends_every_stream_once_and_for_all() -> None:
     async def main() -> None:
         front = frontend(ScriptedClient([[event(ids("a"))]]))

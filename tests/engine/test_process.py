@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from octavo.base.config import AsyncEngineArgs, EngineArgs
-from octavo.base.errors import EngineDeadError, ModelFormatError, ModelNotFoundError
+from octavo.base.errors import EngineDeadError, ModelFormatError, ModelNotFoundError, OctavoError
 from octavo.base.sampling import SamplingParams
 from octavo.base.types import Delta, TokenEvent, TokenLogprobs
 from octavo.engine.client import EngineClient, InlineClient
@@ -255,6 +255,62 @@ def test_no_orphan_is_left_when_the_parent_is_killed() -> None:
         assert running(pid)
         parent.kill()
     assert eventually(lambda: not running(pid) or state(pid) == "Z")
+
+
+def test_a_process_that_loads_ends_with_its_socket() -> None:
+    client = ChildClient(PROGRAM, EngineArgs(model="loads long"))
+    with pytest.raises(TimeoutError):
+        client.wait_ready(0.01)
+    client.shut()
+    assert client._process.returncode == 0, "it had to be told by a signal"
+
+
+def test_last_words_are_heard_by_a_frontend_that_is_sending() -> None:
+    async def main() -> None:
+        front = frontend(client)
+        await client.start()
+        front.open(front.prepare([2], SamplingParams(max_tokens=50, ignore_eos=True)))
+        assert eventually(lambda: client._process.poll() is not None)  # the loop is busy: nothing is read meanwhile
+        client.abort("x")
+        client.abort("y")
+        with pytest.raises(EngineDeadError, match="ArithmeticError: a kernel is wrong"):
+            await front.stats()
+
+    with child("broken") as client:
+        client.wait_ready(TIMEOUT_S)
+        run(main)
+
+
+def test_two_loops_in_one_thread_may_take_turns_with_open_streams() -> None:
+    with child("slow") as client, asyncio.Runner() as one, asyncio.Runner() as other:
+        client.wait_ready(TIMEOUT_S)
+        front = frontend(client)
+        params = SamplingParams(seed=3, temperature=0, max_tokens=12, ignore_eos=True)
+        streams = [front.generate([5], params) for _ in range(2)]
+        tokens: list[list[int]] = [[], []]
+
+        async def take(which: int, most: int) -> None:
+            while len(tokens[which]) < most:
+                tokens[which] += (await asyncio.wait_for(anext(streams[which]), TIMEOUT_S)).token_ids
+
+        for loop, which, most in ((one, 0, 1), (other, 1, 3), (one, 0, 12), (other, 1, 12)):
+            loop.run(take(which, most))
+        assert tokens[0] == tokens[1] and len(tokens[0]) == 12
+
+
+def test_a_second_loop_in_another_thread_is_refused() -> None:
+    async def main() -> None:
+        front = frontend(client)
+        stream = front.generate([5], SamplingParams(max_tokens=2000, ignore_eos=True))
+        await anext(stream)
+        with pytest.raises(OctavoError, match="event loop in another thread"):
+            await asyncio.to_thread(asyncio.run, collect(front, [4]))
+        await stream.aclose()  # type: ignore[attr-defined]
+        assert len(await collect(front, [4], max_tokens=3)) >= 1
+
+    with child() as client:
+        client.wait_ready(TIMEOUT_S)
+        run(main)
 
 
 def test_closing_ends_the_process() -> None:

@@ -58,14 +58,18 @@ def test_what_was_sent_before_closing_still_arrives() -> None:
     receiver.close()
 
 
-def test_sending_to_a_closed_end_closes_this_one() -> None:
+def test_last_words_are_heard_after_sending_in_vain() -> None:
     left, right = socket.socketpair()
-    sender = Link(left)
-    right.close()
-    sender.send(b"x")
-    sender.send(b"y")
-    assert sender.closed and not sender.has_unsent
+    sender, receiver = Link(left), Link(right)
+    receiver.send(b"unheard")
+    sender.send(b"last words")
     sender.close()
+    receiver.send(b"x")
+    receiver.send(b"y" * 10_000_000)
+    assert not receiver.closed and not receiver.has_unsent
+    assert receiver.wait() and receiver.receive() == [b"last words"]
+    assert receiver.wait() and receiver.receive() == [] and receiver.closed
+    receiver.close()
 
 
 def test_waiting_ends_with_a_frame_or_the_timeout() -> None:
