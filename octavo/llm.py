@@ -7,88 +7,24 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from octavo.base.config import EngineArgs, engine_args_of
-from octavo.base.errors import ConfigError, OctavoError
+from octavo.base.errors import InvalidRequestError, OctavoError
 from octavo.base.outputs import RequestOutput
 from octavo.base.progress import progress_bar
 from octavo.base.prompts import Conversation, Prompts, as_prompt, as_prompt_list, one_each
 from octavo.base.sampling import SamplingParams
-from octavo.base.types import Delta, EngineStats, ModelInfo
+from octavo.base.types import Delta, EngineStats, ModelInfo, Request
 from octavo.engine.client import InlineClient
 from octavo.engine.frontend import Frontend
 from octavo.engine.process import ChildClient
-from octavo.text.chat import ChatTemplate
-from octavo.text.load import TextAssets, load_text
-from octavo.text.sampling_defaults import sampling_defaults
+from octavo.text.model_text import ModelText
 from octavo.text.tokenizer import Tokenizer
-from octavo.weights.hub import ModelFiles, find_files
-
-# ---------------------------------------------------------------- text of a model
-
-
-class ModelText:
-    """Tokenizer, chat template and sampling defaults of one model: the text plane of LLM and of servers."""
-
-    def __init__(self, args: EngineArgs, files: ModelFiles) -> None:
-        self.assets = load_text(_tokenizer_path(args, files))
-        self.tokenizer = self.assets.tokenizer
-        self.defaults = sampling_defaults(self.assets.generation)
-        self._template = _own_template(args, self.assets)
-
-    def template(self, *, tools: bool = False) -> ChatTemplate:
-        """
-        Raises:
-            InvalidRequestError: the model has no chat template and none was given.
-        """
-        return self._template or self.assets.chat_template(tools=tools)
-
-    def render(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        add_generation_prompt: bool = True,
-        continue_final_message: bool = False,
-        variables: Mapping[str, Any] | None = None,
-    ) -> str:
-        """The prompt of a conversation."""
-        return self.template(tools=bool(tools)).render(
-            messages,
-            tools=tools,
-            add_generation_prompt=add_generation_prompt and not continue_final_message,
-            continue_final_message=continue_final_message,
-            variables=variables,
-        )
-
-    def encode_rendered(self, prompt: str) -> list[int]:
-        """Token ids of a rendered template, which brings its own special tokens."""
-        return self.tokenizer.encode(prompt, add_special_tokens=False, parse_special=True)
-
-
-def _tokenizer_path(args: EngineArgs, files: ModelFiles) -> Path:
-    if args.tokenizer is None:
-        return files.path
-    path = Path(args.tokenizer).expanduser()
-    if not path.exists():
-        raise ConfigError(f"tokenizer {args.tokenizer!r} is not a folder or file on this machine.")
-    return path
-
-
-def _own_template(args: EngineArgs, assets: TextAssets) -> ChatTemplate | None:
-    if args.chat_template is None:
-        return None
-    path = Path(args.chat_template).expanduser()
-    try:
-        source = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"Cannot read the chat template {path}: {error}.") from error
-    return ChatTemplate(source, path.name, defaults=assets.special_tokens)
-
+from octavo.weights.hub import find_files
 
 # ---------------------------------------------------------------- the engine behind a server
 
@@ -233,6 +169,7 @@ class LLM:
 
         core, self.info = build_core(args)
         self._client = InlineClient(core)
+        self._lock = threading.Lock()
         self._frontend = Frontend(
             self._client,
             self.text.tokenizer,
@@ -277,7 +214,8 @@ class LLM:
         chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> list[RequestOutput]:
         """Answers one conversation or several, each a list of messages with `role` and `content`."""
-        conversations = [messages] if not messages or isinstance(messages[0], Mapping) else messages
+        one = not messages or isinstance(messages, str) or isinstance(messages[0], Mapping)
+        conversations = [messages] if one else messages
         texts = [
             self.text.render(
                 conversation,  # type: ignore[arg-type]
@@ -292,14 +230,19 @@ class LLM:
         return self._run(list(texts), ids, sampling_params, use_tqdm=use_tqdm, priority=None)
 
     def stream_chat(self, messages: Conversation, sampling_params: SamplingParams) -> Iterator[str]:
-        """The pieces of one answer's text as they come. Closing the iterator ends the answer."""
+        """The pieces of one answer's text as they come. Closing the iterator ends the answer.
+
+        Raises:
+            InvalidRequestError: while another answer of this LLM is being made; see also `generate`.
+        """
         ids = self.text.encode_rendered(self.text.render(messages))
-        self._frontend.open(self._frontend.prepare(ids, sampling_params.clone(n=1)))
-        for delta in self._frontend.run():
-            if delta.finish_reason == "error":
-                raise OctavoError(delta.error or "The engine failed on this request.")
-            if delta.text:
-                yield delta.text
+        request = self._frontend.prepare(ids, sampling_params.clone(n=1))
+        with contextlib.closing(self._deltas([request])) as deltas:
+            for delta in deltas:
+                if delta.finish_reason == "error":
+                    raise OctavoError(delta.error or "The engine failed on this request.")
+                if delta.text:
+                    yield delta.text
 
     def get_chat_template(self) -> Callable[[Conversation], str]:
         """A function that renders messages to the prompt the model sees."""
@@ -335,7 +278,14 @@ class LLM:
         use_tqdm: bool,
         priority: Sequence[int] | None,
     ) -> list[RequestOutput]:
-        controls = one_each("sampling_params", sampling or self.get_default_sampling_params(), len(ids))
+        if sampling is None:
+            sampling = self.get_default_sampling_params()
+        controls = one_each("sampling_params", sampling, len(ids))
+        for params in controls:
+            if not isinstance(params, SamplingParams):
+                raise InvalidRequestError(
+                    f"sampling_params must be SamplingParams, got a {type(params).__name__}.", param="sampling_params"
+                )
         priorities = one_each("priority", 0 if priority is None else priority, len(ids))
         requests = [
             self._frontend.prepare(prompt, params, priority=rank)
@@ -343,15 +293,31 @@ class LLM:
         ]
         outputs = [RequestOutput.for_request(request, text) for request, text in zip(requests, texts, strict=True)]
         by_id = {output.request_id: output for output in outputs}
-        for request in requests:
-            self._frontend.open(request)
-        with progress_bar(len(outputs), shown=use_tqdm) as advance:
-            for delta in self._frontend.run():
+        with (
+            progress_bar(len(outputs), shown=use_tqdm) as advance,
+            contextlib.closing(self._deltas(requests)) as deltas,
+        ):
+            for delta in deltas:
                 output = by_id[delta.request_id]
-                output.add(delta, self.text.tokenizer.token_text)
+                output.add(delta, self.text.shown)
                 if output.finished:
                     advance(output)
         return outputs
+
+    def _deltas(self, requests: Sequence[Request]) -> Generator[Delta, None, None]:
+        """What comes of the requests, which are ended in whatever way this ends: an interrupt leaves nothing open."""
+        if not self._lock.acquire(blocking=False):
+            raise InvalidRequestError(
+                "This LLM is making another answer. Finish or close that first, or use AsyncLLM for many at once."
+            )
+        try:
+            for request in requests:
+                self._frontend.open(request)
+            yield from self._frontend.run()
+        finally:
+            for request in requests:
+                self._frontend.abort(request.request_id)
+            self._lock.release()
 
 
 class AsyncLLM:
@@ -387,7 +353,7 @@ class AsyncLLM:
         async with contextlib.aclosing(deltas):  # type: ignore[type-var]
             async for delta in deltas:
                 output = output or RequestOutput.blank(delta.request_id, text, ids, sampling.n)
-                output.add(delta, self.engine.token_text)
+                output.add(delta, self.engine.text.shown)
                 yield output.snapshot()
 
     def get_tokenizer(self) -> Tokenizer:

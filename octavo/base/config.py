@@ -5,10 +5,13 @@ Checks what can be checked without a model; what depends on the model is checked
 
 from __future__ import annotations
 
+import difflib
+import os
 from dataclasses import dataclass, fields
 from typing import Any
 
 from octavo.base.errors import ConfigError
+from octavo.base.vllm_options import without_vllm_options
 
 BACKENDS = ("auto", "cpu", "reference")
 KV_DTYPES = ("auto", "f32", "f16", "bf16")
@@ -50,19 +53,40 @@ class EngineArgs:
             if not ok:
                 raise ConfigError(f"{name} must be {rule}, got {getattr(self, name)!r}.")
 
+        if isinstance(self.model, os.PathLike):
+            object.__setattr__(self, "model", os.fspath(self.model))
+        check(isinstance(self.model, str) and bool(self.model), "model", "a name or a path")
         check(self.backend in BACKENDS, "backend", f"one of {', '.join(BACKENDS)}")
         check(self.kv_cache_dtype in KV_DTYPES, "kv_cache_dtype", f"one of {', '.join(KV_DTYPES)}")
         check(self.dtype == "auto", "dtype", "'auto' (weights run in the format of their file)")
-        check(0 < self.gpu_memory_utilization <= 1, "gpu_memory_utilization", "in (0, 1]")
-        check(self.block_size > 0 and self.block_size % 16 == 0, "block_size", "a positive multiple of 16")
-        for name in ("max_model_len", "max_num_batched_tokens", "threads", "kv_memory_bytes"):
+        for name in ("max_model_len", "max_num_batched_tokens", "threads", "kv_memory_bytes", "seed"):
             value = getattr(self, name)
-            check(value is None or value >= 1, name, "at least 1")
-        check(self.max_num_seqs >= 1, "max_num_seqs", "at least 1")
+            check(value is None or _whole(value), name, "an integer")
+            check(value is None or value >= 1 or name == "seed", name, "at least 1")
+        check(_whole(self.max_num_seqs) and self.max_num_seqs >= 1, "max_num_seqs", "an integer of at least 1")
+        check(
+            _whole(self.block_size) and self.block_size > 0 and self.block_size % 16 == 0,
+            "block_size",
+            "a positive multiple of 16",
+        )
+        share = self.gpu_memory_utilization
+        check(isinstance(share, int | float) and 0 < share <= 1, "gpu_memory_utilization", "in (0, 1]")
+        check(isinstance(self.enable_prefix_caching, bool), "enable_prefix_caching", "true or false")
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 class AsyncEngineArgs(EngineArgs):
-    """The same options under the name vLLM's async engine uses."""
+    """The same options under the name vLLM's async engine uses; takes vLLM's other options where they ask for nothing.
+
+    Raises:
+        ConfigError: a value out of its range, or an option Octavo does not have, by name.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**_known(options))
 
 
 def engine_args_of(model: str | None, engine: EngineArgs | None, options: dict[str, Any]) -> EngineArgs:
@@ -75,10 +99,17 @@ def engine_args_of(model: str | None, engine: EngineArgs | None, options: dict[s
         if model is not None or options:
             raise ConfigError("Give either engine_args or single options, not both.")
         return engine
-    known = {f.name for f in fields(EngineArgs)}
-    unknown = sorted(set(options) - known)
-    if unknown:
-        raise ConfigError(f"Unknown option {unknown[0]!r}. Octavo's options are: {', '.join(sorted(known))}.")
     if model is not None:
         options = {**options, "model": model}
-    return EngineArgs(**options)
+    return EngineArgs(**_known(options))
+
+
+def _known(options: dict[str, Any]) -> dict[str, Any]:
+    options = without_vllm_options(options)
+    known = sorted(f.name for f in fields(EngineArgs))
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"Did you mean {near[0]}?" if near else f"Octavo's options are: {', '.join(known)}."
+            raise ConfigError(f"Unknown option {name!r}. {hint}")
+    return options

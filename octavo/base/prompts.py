@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, TypeVar
 
 from octavo.base.errors import InvalidRequestError
@@ -14,12 +15,17 @@ T = TypeVar("T")
 
 
 def as_prompt_list(prompts: Prompts) -> list[Prompt]:
-    """One prompt or several as a list; a flat list of integers is one prompt of token ids."""
+    """One prompt or several as a list; a flat list (or array) of integers is one prompt of token ids.
+
+    Raises:
+        InvalidRequestError: nothing that could be prompts.
+    """
     if isinstance(prompts, str | Mapping):
         return [prompts]
-    if prompts and all(isinstance(p, int) for p in prompts):
-        return [prompts]  # type: ignore[list-item]
-    return list(prompts)  # type: ignore[arg-type]
+    items = _items(prompts)
+    if items and all(_is_id(item) for item in items):
+        return [items]
+    return items
 
 
 def as_prompt(prompt: Prompt) -> str | list[int]:
@@ -35,10 +41,31 @@ def as_prompt(prompt: Prompt) -> str | list[int]:
         raise InvalidRequestError("A prompt object needs 'prompt' or 'prompt_token_ids'.", param="prompt")
     if isinstance(prompt, str):
         return prompt
-    ids = list(prompt)
-    if not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
-        raise InvalidRequestError("A prompt must be a text or a list of token ids.", param="prompt")
-    return ids
+    ids = _items(prompt)
+    if not all(_is_id(i) for i in ids):
+        raise _wrong(prompt)
+    return [int(i) for i in ids]
+
+
+def _items(values: object) -> list[Any]:
+    """The items of a list, a tuple, an iterator or an array (of any library whose arrays have tolist)."""
+    to_list = getattr(values, "tolist", None)
+    if to_list is not None:
+        values = to_list()
+    if isinstance(values, bytes | bytearray) or not isinstance(values, Iterable):
+        raise _wrong(values)
+    return list(values)
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _wrong(value: object) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"A prompt must be a text or a list of token ids, got {value!r:.60} of type {type(value).__name__}.",
+        param="prompt",
+    )
 
 
 def one_each(name: str, values: T | Sequence[T], count: int) -> list[T]:
