@@ -61,10 +61,11 @@ class RowInit:
 class RowStep:
     """What one row computes in this step: tokens [start, start + num_tokens) of its record.
 
-    `new_pages[g]` are page ids appended to the table of KV group g; a page id of -1 in a window group is a page given
-    back (never read). `num_drafts` trailing tokens are speculative. `sample` says that the last position (and each
-    draft's) yields a token. `prompt_logprobs_from` is the first position whose successor's log-probability is wanted
-    (-1: none).
+    `new_pages[g]` are page ids appended to the table of KV group g; -1 in a window group is a page that the sequence
+    never needed or has given back already. Pages that fall out of a window's reach later are given back without a
+    word: they may be another sequence's now, so the runner hides every table entry before the reach of `start`.
+    The trailing tokens `draft_ids` are speculative. `sample` says that the last position (and each draft's) yields a
+    token. `prompt_logprobs_from` is the first position whose successor's log-probability is wanted (-1: none).
     """
 
     slot: int
@@ -123,12 +124,16 @@ class TokenLogprobs:
 
 @dataclass(frozen=True)
 class RowResult:
-    """What a row yielded: `token_ids` sampled (several where drafts were accepted, none in mid-prompt)."""
+    """What a row yielded: `token_ids` sampled (several where drafts were accepted, none in mid-prompt).
+
+    `error`: there was no token to sample after these, because the sequence's own controls forbid all.
+    """
 
     slot: int
     token_ids: tuple[int, ...]
     logprobs: tuple[TokenLogprobs, ...] = ()
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
+    error: str | None = None
 
 
 @dataclass(frozen=True)

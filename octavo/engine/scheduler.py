@@ -311,13 +311,15 @@ class Scheduler:
             finish = seq.finish_after(token, self.limits.max_model_len)
             if finish is not None:
                 break
-        if finish is None and taken and not self.space.fits_alone(len(seq.tokens)):
+        if finish is None and row.error is not None:
+            finish = Finish("error")
+        elif finish is None and taken and not self.space.fits_alone(len(seq.tokens)):
             finish = Finish("length")  # the whole pool could not hold one token more
         seq.num_computed = min(computed, len(seq.tokens))
         seq.prompt_logprobs_next += len(row.prompt_logprobs)
         self.space.publish(seq)
         self.counters.generation_tokens += taken
-        if not taken and not row.prompt_logprobs:
+        if not taken and not row.prompt_logprobs and finish is None:
             return None
         event = self._event(seq, row.token_ids[:taken], finish=finish, row=row)
         if finish is not None:
@@ -336,6 +338,7 @@ class Scheduler:
             num_cached_tokens=max(0, seq.num_cached),
             finish_reason=finish.reason if finish else None,
             stop_reason=finish.stop_reason if finish else None,
+            error=row.error if row and finish and finish.reason == "error" else None,
         )
 
     def _finish(self, seq: Sequence) -> None:

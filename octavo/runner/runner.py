@@ -9,15 +9,17 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from octavo.backends.ops import F32, I32, Backend, KvCache, Program, SampleRows, StepInputs
 from octavo.base.types import EngineLimits, RowInit, RowResult, RowStep, StepPlan, StepResult, TokenLogprobs
-from octavo.runner.controls import Controls, apply_grammar
+from octavo.runner.controls import NEVER, Controls, apply_grammar
 from octavo.runner.logprobs import token_logprobs
 
 _SEED_MASK = (1 << 64) - 1
+_NOTHING_LEFT = -1  # in place of a sampled token
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,38 @@ class Row:
         self.length = end
 
 
-@dataclass(frozen=True)
-class _Wanted:
+class DrawTable:
+    """What the draw needs of every slot's sampling parameters, as arrays by slot: a step picks its rows at once."""
+
+    def __init__(self, num_slots: int) -> None:
+        self._temperature = np.zeros(num_slots, np.float32)
+        self._top_k = np.zeros(num_slots, np.int32)
+        self._top_p = np.ones(num_slots, np.float32)
+        self._min_p = np.zeros(num_slots, np.float32)
+        self._seeds = np.zeros(num_slots, np.uint64)
+
+    def enter(self, row: Row, slot: int) -> None:
+        """A row takes the slot."""
+        sampling = row.sampling
+        self._temperature[slot] = 0.0 if sampling.greedy else sampling.temperature
+        self._top_k[slot] = min(sampling.top_k, 2**31 - 1)
+        self._top_p[slot] = sampling.top_p
+        self._min_p[slot] = sampling.min_p
+        self._seeds[slot] = row.seed
+
+    def rows(self, slots: Sequence[int], positions: Sequence[int]) -> SampleRows:
+        """For draws of these slots (repeated where a row draws several tokens) at these positions."""
+        return SampleRows(
+            temperature=self._temperature[slots],
+            top_k=self._top_k[slots],
+            top_p=self._top_p[slots],
+            min_p=self._min_p[slots],
+            seeds=self._seeds[slots],
+            positions=np.array(positions, np.int32),
+        )
+
+
+class _Wanted(NamedTuple):
     """Rows of the logits array that belong to one RowStep: first the prompt's, then those that sample."""
 
     first: int
@@ -71,6 +103,7 @@ class Runner:
         self._stage = stages[0]
         self._limits = limits
         self._rows: dict[int, Row] = {}
+        self._draws = DrawTable(limits.max_num_seqs)
         pages = -(-limits.max_model_len // limits.page_size)
         self._tables = tuple(np.full((limits.max_num_seqs, pages), -1, np.int32) for _ in limits.groups)
 
@@ -96,7 +129,8 @@ class Runner:
         for slot in plan.free_slots:
             self._rows.pop(slot, None)
         for init in plan.new_rows:
-            self._rows[init.slot] = Row(init, self._limits.vocab_size, len(self._tables))
+            row = self._rows[init.slot] = Row(init, self._limits.vocab_size, len(self._tables))
+            self._draws.enter(row, init.slot)
             for table in self._tables:
                 table[init.slot].fill(-1)
         if plan.zero_pages:
@@ -104,7 +138,8 @@ class Runner:
         if plan.copies:
             self._stage.kv.copy_pages([(c.src, c.dst) for c in plan.copies])
         for step in plan.rows:
-            self._extend_tables(step)
+            if step.draft_ids or any(step.new_pages):
+                self._extend_tables(step)
 
     def _extend_tables(self, step: RowStep) -> None:
         row = self._rows[step.slot]
@@ -119,28 +154,48 @@ class Runner:
             row.length = known
 
     def _inputs(self, plan: StepPlan) -> tuple[StepInputs, list[_Wanted]]:
-        num_rows, total = len(plan.rows), plan.num_tokens
-        token_ids = np.empty(total, np.int32)
-        positions = np.empty(total, np.int32)
-        starts = np.zeros(num_rows + 1, np.int32)
-        contexts = np.empty(num_rows, np.int32)
+        """Gathers in lists: most rows have one token, and there a list costs a tenth of an array's slice."""
+        token_ids: list[int] = []
+        positions: list[int] = []
+        starts = [0]
+        contexts: list[int] = []
         sample_rows: list[int] = []
         wanted: list[_Wanted] = []
-        at = 0
-        for r, step in enumerate(plan.rows):
+        for step in plan.rows:
             row = self._rows[step.slot]
             end = step.start + step.num_tokens
-            token_ids[at : at + step.num_tokens] = row.tokens[step.start : end]
-            positions[at : at + step.num_tokens] = np.arange(step.start, end, dtype=np.int32)
-            wanted.append(_wanted(step, row.num_prompt, at, sample_rows))
-            at += step.num_tokens
-            starts[r + 1] = at
-            contexts[r] = end
-        width = -(-int(contexts.max()) // self._limits.page_size)
-        slots = [step.slot for step in plan.rows]
-        tables = tuple(np.ascontiguousarray(table[slots, :width]) for table in self._tables)
-        inputs = StepInputs(token_ids, positions, starts, contexts, tables, np.array(sample_rows, np.int32))
+            wanted.append(_wanted(step, row.num_prompt, starts[-1], sample_rows))
+            if step.num_tokens == 1:
+                token_ids.append(row.tokens.item(step.start))
+                positions.append(step.start)
+            else:
+                token_ids.extend(row.tokens[step.start : end].tolist())
+                positions.extend(range(step.start, end))
+            starts.append(len(token_ids))
+            contexts.append(end)
+        width = -(-max(contexts) // self._limits.page_size)
+        tables = self._page_tables(plan.rows, width)
+        inputs = StepInputs(
+            np.array(token_ids, np.int32),
+            np.array(positions, np.int32),
+            np.array(starts, np.int32),
+            np.array(contexts, np.int32),
+            tables,
+            np.array(sample_rows, np.int32),
+        )
         return inputs, wanted
+
+    def _page_tables(self, steps: Sequence[RowStep], width: int) -> tuple[I32, ...]:
+        """The rows' tables per group, without the pages that are out of a window's reach: they may have new owners."""
+        slots = [step.slot for step in steps]
+        found = []
+        for group, table in zip(self._limits.groups, self._tables, strict=True):
+            mine = np.ascontiguousarray(table[slots, :width])
+            if group.window is not None:
+                first = np.array([step.start for step in steps], np.int32) - (group.window - 1)
+                mine[np.arange(width) < first[:, None] // self._limits.page_size] = -1
+            found.append(mine)
+        return tuple(found)
 
     # ------------------------------------------------------------ after the forward
 
@@ -149,24 +204,30 @@ class Runner:
         raw: dict[int, F32] = {}  # logits rows that controls will change, kept for log-probabilities
         prompt_logprobs: list[tuple[TokenLogprobs, ...]] = []
         drawn: list[int] = []  # rows of the logits array that sample
-        owners: list[tuple[Row, int]] = []  # their row and the position of the token to draw
+        slots: list[int] = []  # whose they are
+        stuck: list[int] = []  # places in `drawn` where no token is left
+        positions: list[int] = []  # of the tokens to draw
         for step, want in zip(plan.rows, wanted, strict=True):
             row = self._rows[step.slot]
-            prompt_logprobs.append(self._prompt_logprobs(step, row, want, logits))
+            prompt_logprobs.append(self._prompt_logprobs(step, row, want, logits) if want.num_prompt_logprobs else ())
             first = want.first + want.num_prompt_logprobs
+            position = step.start + step.num_tokens - want.num_samples + 1
+            mask = masks.get(step.slot)
             for i in range(want.num_samples):
-                position = step.start + step.num_tokens - want.num_samples + 1 + i
-                index = first + i
-                self._control(row, position, logits, index, masks.get(step.slot), raw)
-                drawn.append(index)
-                owners.append((row, position))
-        tokens = self._draw(logits, drawn, owners)
+                if mask is not None or row.controls.active:
+                    self._control(row, position + i, logits, first + i, mask, raw)
+                    if (mask is not None or row.controls.forbids) and logits[first + i].max() == NEVER:
+                        stuck.append(len(drawn))
+                drawn.append(first + i)
+                slots.append(step.slot)
+                positions.append(position + i)
+        tokens = self._draw(logits, drawn, self._draws.rows(slots, positions)) if drawn else []
+        for place in stuck:
+            tokens[place] = _NOTHING_LEFT
         return self._results(plan, wanted, prompt_logprobs, tokens, logits, raw)
 
     def _control(self, row: Row, position: int, logits: F32, index: int, mask: bytes | None, raw: dict[int, F32]
                  ) -> None:  # fmt: skip
-        if mask is None and not row.controls.active:
-            return
         if row.sampling.logprobs is not None:
             raw[index] = logits[index].copy()
         if mask is not None:
@@ -174,19 +235,10 @@ class Runner:
         if row.controls.active:
             row.controls.apply(logits[index], row.tokens[:position])
 
-    def _draw(self, logits: F32, drawn: list[int], owners: list[tuple[Row, int]]) -> list[int]:
-        if not drawn:
-            return []
-        rows = SampleRows(
-            temperature=np.array([0.0 if r.sampling.greedy else r.sampling.temperature for r, _ in owners], np.float32),
-            top_k=np.array([min(r.sampling.top_k, 2**31 - 1) for r, _ in owners], np.int32),
-            top_p=np.array([r.sampling.top_p for r, _ in owners], np.float32),
-            min_p=np.array([r.sampling.min_p for r, _ in owners], np.float32),
-            seeds=np.array([r.seed for r, _ in owners], np.uint64),
-            positions=np.array([p for _, p in owners], np.int32),
-        )
+    def _draw(self, logits: F32, drawn: list[int], rows: SampleRows) -> list[int]:
         chosen = logits if len(drawn) == len(logits) else logits[drawn]
-        return [int(token) for token in self._stage.backend.sample(chosen, rows)]
+        tokens: list[int] = self._stage.backend.sample(chosen, rows).tolist()
+        return tokens
 
     def _prompt_logprobs(self, step: RowStep, row: Row, want: _Wanted, logits: F32) -> tuple[TokenLogprobs, ...]:
         count = row.sampling.prompt_logprobs or 0
@@ -205,6 +257,12 @@ class Runner:
             sampled = tokens[at : at + want.num_samples]
             at += want.num_samples
             accepted = _accept(sampled, step.draft_ids)
+            error = None
+            if accepted and accepted[-1] == _NOTHING_LEFT:
+                accepted.pop()
+                error = _nothing_left(row.length + len(accepted))
+            if step.draft_ids and len(accepted) <= len(step.draft_ids):
+                row.controls.recount()
             row.append(accepted)
             logprobs: tuple[TokenLogprobs, ...] = ()
             if row.sampling.logprobs is not None:
@@ -213,7 +271,7 @@ class Runner:
                     token_logprobs(raw.get(first + i, logits[first + i]), token, row.sampling.logprobs)
                     for i, token in enumerate(accepted)
                 )
-            results.append(RowResult(step.slot, tuple(accepted), logprobs, of_prompt))
+            results.append(RowResult(step.slot, tuple(accepted), logprobs, of_prompt, error))
         return tuple(results)
 
 
@@ -238,3 +296,10 @@ def _accept(sampled: list[int], drafts: tuple[int, ...]) -> list[int]:
         if sampled[i] != draft:
             return sampled[: i + 1]
     return sampled
+
+
+def _nothing_left(position: int) -> str:
+    return (
+        f"No token is allowed at position {position}: allowed_token_ids, bad_words, min_tokens and the grammar of this "
+        "request exclude all of them together. Loosen one of them."
+    )

@@ -51,7 +51,8 @@ def test_min_tokens_hold_back_every_end() -> None:
     assert np.isneginf(early[[7, 8]]).all()
     late = applied([1, 2, 3], 1, eos=(7,), min_tokens=2, stop_token_ids=[8])
     assert not np.isneginf(late).any()
-    assert not np.isneginf(applied([1, 2], 1, eos=(7,), min_tokens=2, ignore_eos=True)[7])
+    early = applied([1, 2], 1, eos=(7,), min_tokens=2, ignore_eos=True)
+    assert np.isneginf(early[7]), "as vLLM: what ignore_eos ignores is the end, min_tokens forbids the token"
 
 
 def test_bias_is_added() -> None:
@@ -69,14 +70,49 @@ def test_penalties_follow_their_formulas() -> None:
     np.testing.assert_allclose(logits, expected, rtol=1e-6)
 
 
-def test_penalties_count_as_the_output_grows_and_shrinks() -> None:
+def test_penalties_count_as_the_output_grows_and_drafts_are_taken_back() -> None:
     init = RowInit(0, (1,), 1, SamplingParams(frequency_penalty=1.0), 1)
     controls = Controls(init, V)
-    for tokens in ([1], [1, 3], [1, 3, 3], [1, 3], [1, 3, 4]):  # a rejected draft takes one back
+    for tokens, rejected in (
+        ([1], False),
+        ([1, 3], False),
+        ([1, 3, 3], True),
+        ([1, 3, 4], False),
+        ([1, 3, 4, 4], False),
+    ):
         logits = np.zeros(V, np.float32)
         controls.apply(logits, np.array(tokens, np.int32))
         expected = -np.bincount(tokens[1:], minlength=V).astype(np.float32)
         np.testing.assert_array_equal(logits, expected)
+        if rejected:
+            controls.recount()
+
+
+def test_counting_at_once_is_counting_one_by_one() -> None:
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, 300, 500).astype(np.int32)
+    init = RowInit(0, tuple(tokens[:200]), 200, SamplingParams(frequency_penalty=0.5, repetition_penalty=1.7), 1)
+    grown, whole = Controls(init, 300), Controls(init, 300)
+    for length in range(200, 501):
+        logits = np.linspace(-2, 2, 300, dtype=np.float32)
+        grown.apply(logits, tokens[:length])
+    again = np.linspace(-2, 2, 300, dtype=np.float32)
+    whole.apply(again, tokens)
+    np.testing.assert_array_equal(logits, again)
+
+
+def test_extreme_penalties_leave_numbers() -> None:
+    for penalty in (1e-300, 1e-30, 1e30, 1e300):
+        logits = applied([0, 5, 11], 1, repetition_penalty=penalty)
+        assert not np.isnan(logits).any() and logits.max() < np.inf
+        assert not np.isnan(logits / np.float32(0.01)).any()
+
+
+def test_bad_words_of_several_tokens_are_found_by_their_head() -> None:
+    words = ((2, 4), (3, 2, 5), (2, 2, 6), (7, 8), (2, 99))
+    logits = applied([1, 3, 2], 1, bad=words)
+    assert np.flatnonzero(np.isneginf(logits)).tolist() == [4, 5]
+    assert np.flatnonzero(np.isneginf(applied([3, 2], 1, bad=words))).tolist() == [4], "a head lies in the output"
 
 
 def test_grammar_masks_by_bit() -> None:
