@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -229,7 +229,7 @@ class LLM:
         ids = [self.text.encode_rendered(text) for text in texts]
         return self._run(list(texts), ids, sampling_params, use_tqdm=use_tqdm, priority=None)
 
-    def stream_chat(self, messages: Conversation, sampling_params: SamplingParams) -> Iterator[str]:
+    def stream_chat(self, messages: Conversation, sampling_params: SamplingParams) -> Generator[str, None, None]:
         """The pieces of one answer's text as they come. Closing the iterator ends the answer.
 
         Raises:

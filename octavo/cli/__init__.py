@@ -30,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         if name in given[:1]:  # options are only built for the command that runs: --help must not feel slow
             importlib.import_module(f"octavo.cli.{name}").add_options(command)
+    if not given:
+        parser.print_help()
+        return 0
     options = parser.parse_args(given)
     try:
         status: int = importlib.import_module(f"octavo.cli.{options.command}").run(options)

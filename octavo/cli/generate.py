@@ -15,7 +15,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_sampling_options(parser)
     option = parser.add_argument_group("prompts").add_argument
     option("--prompt", "-p", action="append", metavar="TEXT", help="a prompt (repeatable)")
-    option("--prompt-file", type=Path, metavar="FILE", help="one prompt a line")
+    option("--prompt-file", type=Path, metavar="FILE", help="one prompt a line; blank lines are skipped")
     option("--json", action="store_true", help="one JSON object a line: prompt, text, token_ids, finish_reason")
 
 
@@ -49,11 +49,11 @@ def _prompts(options: argparse.Namespace) -> list[str]:
     prompts = list(options.prompt or ())
     if options.prompt_file is not None:
         try:
-            prompts += options.prompt_file.read_text("utf-8").splitlines()
+            prompts += [line for line in options.prompt_file.read_text("utf-8").splitlines() if line.strip()]
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"Cannot read the prompts: {options.prompt_file}: {error}.") from error
     if not prompts and not sys.stdin.isatty():
-        prompts = [sys.stdin.read()]
+        prompts = [sys.stdin.read().removesuffix("\n")]
     if not prompts or not all(prompts):
         raise ConfigError("No prompt: give --prompt TEXT, --prompt-file FILE, or pipe one in.")
     return prompts

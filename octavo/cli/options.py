@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 
 from octavo.base.config import BACKENDS, KV_DTYPES, EngineArgs
 from octavo.base.errors import ConfigError
+from octavo.base.vllm_options import VLLM_OPTIONS, without_vllm_options
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+_VLLM_DEST = "vllm_"
 _AMOUNT = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kmg]i?)?b?\s*$", re.IGNORECASE)
 
 
@@ -67,13 +70,36 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     option("--backend", choices=BACKENDS, help="how to run the forward")
     option("--seed", type=int, help="seed of requests that bring none (default: a fresh one each)")
     option("--chat-template", metavar="FILE", help="a Jinja chat template instead of the model's own")
+    _add_vllm_options(parser)
+
+
+_SHORT = {"tensor_parallel_size": "-tp", "pipeline_parallel_size": "-pp", "data_parallel_size": "-dp"}
+
+
+def _add_vllm_options(parser: argparse.ArgumentParser) -> None:
+    """vLLM's other flags, unlisted: `engine_args` accepts or refuses them by value."""
+    for name, (neutral, _) in VLLM_OPTIONS.items():
+        flags = ["--" + name.replace("_", "-"), *([_SHORT[name]] if name in _SHORT else [])]
+        dest = _VLLM_DEST + name
+        if any(isinstance(value, bool) for value in neutral):
+            action = argparse.BooleanOptionalAction
+            parser.add_argument(*flags, dest=dest, action=action, default=None, help=argparse.SUPPRESS)
+        else:
+            parser.add_argument(*flags, dest=dest, type=_value, default=None, help=argparse.SUPPRESS)
+
+
+def _value(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None if text == "None" else text
 
 
 def engine_args(options: argparse.Namespace, *, served_model_name: str | None = None) -> EngineArgs:
     """EngineArgs from parsed flags.
 
     Raises:
-        ConfigError: a value out of its range, or two different models.
+        ConfigError: a value out of its range, two different models, or an option of vLLM that is not done here.
     """
     positional, named = options.model, options.model_option
     if positional and named and positional != named:
@@ -83,6 +109,8 @@ def engine_args(options: argparse.Namespace, *, served_model_name: str | None = 
         for name in EngineArgs.__dataclass_fields__
         if name not in ("model", "served_model_name") and getattr(options, name, None) is not None
     }
+    vllm = {name: getattr(options, _VLLM_DEST + name, None) for name in VLLM_OPTIONS}
+    without_vllm_options({name: value for name, value in vllm.items() if value is not None})
     model = positional or named
     if model:
         fields["model"] = model

@@ -6,12 +6,15 @@ With a prompt argument (or a pipe) it answers once and ends.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from octavo.base.errors import ConfigError, OctavoError, PromptTooLongError
 from octavo.cli.options import add_engine_options, add_sampling_options, engine_args, sampling_fields
 
 if TYPE_CHECKING:
@@ -19,10 +22,15 @@ if TYPE_CHECKING:
 
 HELP = """/clear   forget the conversation
 /system TEXT   set the system prompt (and forget the conversation)
-/set NAME VALUE   change a sampling control, e.g. /set temperature 0
+/set NAME VALUE   change a sampling control, e.g. /set temperature 0; /set alone shows them
 /help    this list
 /bye     leave (so does Ctrl-D); Ctrl-C stops an answer
 \"\"\"      begins and ends a message of several lines"""
+
+CONTROLS = ("max_tokens", "min_tokens", "temperature", "top_p", "top_k", "min_p", "presence_penalty",
+            "frequency_penalty", "repetition_penalty", "seed", "stop", "ignore_eos", "skip_special_tokens")  # fmt: skip
+# a model's words are shown, never obeyed: without these characters no escape sequence reaches the terminal
+_UNSEEN = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -33,15 +41,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.prompt is None and options.model and " " in options.model and not Path(options.model).exists():
+        options.prompt, options.model = options.model, None  # one argument that is no name of a model: the prompt
     args = engine_args(options)
-    from octavo.llm import LLM
-
     prompt = options.prompt
     if prompt is None and not sys.stdin.isatty():
         prompt = sys.stdin.read()
+    if prompt is not None and not prompt.strip():
+        raise ConfigError("The prompt is empty. Give one as an argument or through the pipe.")
+    from octavo.llm import LLM
+
     with LLM(engine_args=args) as llm:
-        fields = {"max_tokens": None, **llm.get_default_sampling_fields(), **sampling_fields(options)}
-        chat = Chat(llm, fields, options.system)
+        chat = Chat(llm, sampling_fields(options), options.system)
         if prompt is not None:
             chat.ask(prompt.strip())
             return 0
@@ -53,7 +64,8 @@ class Chat:
 
     def __init__(self, llm: LLM, fields: dict[str, Any], system: str | None) -> None:
         self.llm = llm
-        self.fields = fields
+        self.defaults: dict[str, Any] = {"max_tokens": None, **llm.get_default_sampling_fields()}
+        self.fields = {**self.defaults, **fields}
         self.system = system
         self.messages: list[dict[str, str]] = []
         self.clear()
@@ -62,29 +74,29 @@ class Chat:
         self.messages = [{"role": "system", "content": self.system}] if self.system else []
 
     def ask(self, text: str) -> None:
-        """Streams the answer to standard output; an interrupt ends the answer and keeps what came."""
+        """Streams the answer to standard output; an interrupt ends the answer and keeps what came.
+
+        A question that got no answer at all is forgotten, so that turns keep alternating.
+        """
         from octavo.base.sampling import SamplingParams
 
-        self.messages.append({"role": "user", "content": text})
+        messages = [*self.messages, {"role": "user", "content": text}]
         parts: list[str] = []
         try:
-            sampling = SamplingParams(**self.fields)
-            for piece in self.llm.stream_chat(self.messages, sampling):
-                parts.append(piece)
-                print(piece, end="", flush=True)
+            stream = self.llm.stream_chat(messages, SamplingParams(**self.fields))
+            with contextlib.closing(stream) as pieces:
+                for piece in pieces:
+                    parts.append(piece)
+                    print(piece.translate(_UNSEEN), end="", flush=True)
         except KeyboardInterrupt:
             print(" [stopped]", end="")
-        except BaseException:
-            self.messages.pop()
-            raise
         print()
-        self.messages.append({"role": "assistant", "content": "".join(parts)})
+        if parts:
+            self.messages = [*messages, {"role": "assistant", "content": "".join(parts)}]
 
 
 def converse(chat: Chat) -> int:
     """Reads messages until the end of input."""
-    from octavo.base.errors import OctavoError
-
     _use_history()
     print(f"Octavo chats with {chat.llm.info.name}. /help lists the commands.")
     for text in _messages():
@@ -94,6 +106,8 @@ def converse(chat: Chat) -> int:
                     return 0
             else:
                 chat.ask(text)
+        except PromptTooLongError as error:
+            print(f"octavo: {error} /clear forgets the conversation.", file=sys.stderr)
         except OctavoError as error:
             print(f"octavo: {error}", file=sys.stderr)
     print()
@@ -102,9 +116,6 @@ def converse(chat: Chat) -> int:
 
 def command(chat: Chat, text: str) -> bool:
     """Runs one /command; True leaves the chat."""
-    from octavo.base.errors import ConfigError
-    from octavo.base.sampling import SamplingParams
-
     name, _, rest = text.partition(" ")
     if name in ("/bye", "/exit", "/quit"):
         return True
@@ -114,20 +125,36 @@ def command(chat: Chat, text: str) -> bool:
         chat.system = rest.strip() or None
         chat.clear()
     elif name == "/set":
-        field, _, value = rest.strip().partition(" ")
-        try:
-            number: float | int = float(value) if "." in value or "e" in value else int(value)
-        except ValueError:
-            raise ConfigError("Write /set NAME NUMBER, e.g. /set temperature 0.5.") from None
-        if field not in SamplingParams.__dataclass_fields__:
-            raise ConfigError(f"No sampling control {field!r}.")
-        SamplingParams(**{**chat.fields, field: number})  # refuses a value out of its range before it is kept
-        chat.fields[field] = number
+        _set(chat, *rest.strip().partition(" ")[::2])
     elif name in ("/help", "/?"):
         print(HELP)
     else:
         raise ConfigError(f"No command {name}. /help lists them.")
     return False
+
+
+def _set(chat: Chat, name: str, text: str) -> None:
+    from octavo.base.sampling import SamplingParams
+
+    if not name:
+        defaults = SamplingParams()
+        for control in CONTROLS:
+            print(f"{control:20} {chat.fields.get(control, getattr(defaults, control))}")
+        return
+    if name not in CONTROLS:
+        raise ConfigError(f"No sampling control {name!r}. They are: {', '.join(CONTROLS)}.")
+    if not text.strip():
+        raise ConfigError(f"Write /set {name} VALUE, or /set {name} none to go back to the default.")
+    fields = {key: value for key, value in chat.fields.items() if key != name}
+    if text.strip().lower() == "none":
+        fields |= {key: value for key, value in chat.defaults.items() if key == name}
+    else:
+        try:
+            fields[name] = json.loads(text)
+        except ValueError:
+            fields[name] = text.strip()
+    SamplingParams(**fields)  # refuses a value out of its range before it is kept
+    chat.fields = fields
 
 
 def _messages() -> Iterator[str]:
@@ -168,7 +195,6 @@ def _use_history() -> None:
 
 
 def _save_history(file: Path) -> None:
-    import contextlib
     import readline
 
     with contextlib.suppress(OSError):

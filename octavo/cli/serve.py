@@ -34,6 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
            help="how long running answers may take after SIGTERM (default: %(default)s)")  # fmt: skip
     option("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     option("--access-log", action=argparse.BooleanOptionalAction, default=True, help="a line per request")
+    option("--disable-uvicorn-access-log", dest="access_log", action="store_false", help=argparse.SUPPRESS)
 
 
 def port(text: str) -> int:
