@@ -218,6 +218,7 @@ class Runner:
                     self._control(row, position + i, logits, first + i, mask, raw)
                     if (mask is not None or row.controls.forbids) and logits[first + i].max() == NEVER:
                         stuck.append(len(drawn))
+                        logits[first + i].fill(0)  # samplers need not know of rows without a maximum
                 drawn.append(first + i)
                 slots.append(step.slot)
                 positions.append(position + i)
