@@ -59,7 +59,7 @@ def open_model(args: EngineArgs) -> Iterator[OpenModel]:
             infos = canonical_infos(spec, source)
             layout = spec.kv_layout(_kv_dtype(args, infos), args.block_size)
             forward = decoder_forward(spec)
-            plan = make_plan(args, backend, forward, infos, layout, spec.max_position)
+            plan = make_plan(args, backend, forward, infos, layout, spec.max_position, spec.vocab_size)
             yield OpenModel(files, spec, source, infos, backend, forward, layout, plan)
         on_error.pop_all()
 

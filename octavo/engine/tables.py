@@ -8,34 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from octavo.base.pages import longest_alone, most_pages, pages_alone
 from octavo.base.types import EngineLimits, PageCopy
 from octavo.engine.blocks import GIVEN_BACK, BlockPool
 from octavo.engine.prefix import Entry, find_fork, find_hit, first_in_reach, page_digest, page_tokens
 from octavo.engine.sequence import Sequence
 
 
-def pages_alone(limits: EngineLimits, num_tokens: int) -> int:
-    """The most pages a sequence holds on its way to `num_tokens` computed tokens when it advances token by token."""
-    size = limits.page_size
-    whole = -(-num_tokens // size)
-    return sum(whole if most is None else min(whole, most) for most in _window_pages(limits))
-
-
 def too_large_for_pool(limits: EngineLimits, num_tokens: int) -> str | None:
     """Why a prompt of `num_tokens` can never be computed with this pool, with numbers; None if it can."""
-    needed = pages_alone(limits, num_tokens)
+    needed = pages_alone(limits.groups, limits.page_size, num_tokens)
     if needed <= limits.num_pages:
         return None
     return (
         f"The prompt has {num_tokens} tokens and needs {needed} KV pages of {limits.page_size} tokens, but the KV "
         f"cache has {limits.num_pages}. Shorten the prompt, or give the KV cache more memory (kv_memory_bytes)."
     )
-
-
-def _window_pages(limits: EngineLimits) -> list[int | None]:
-    """Per group, the most pages that a window and the token at its end can touch; None for a full group."""
-    size = limits.page_size
-    return [None if group.window is None else (group.window + size - 2) // size + 1 for group in limits.groups]
 
 
 class KvSpace:
@@ -47,15 +35,15 @@ class KvSpace:
         self._size = limits.page_size
         self._groups = limits.groups
         self._num_groups = len(limits.groups)
-        self._window_pages = _window_pages(limits)
+        self._window_pages = most_pages(limits.groups, limits.page_size)
         self._has_windows = any(most is not None for most in self._window_pages)
         self._nothing_new: tuple[tuple[int, ...], ...] = tuple(() for _ in limits.groups)
-        # a length that surely fits alone, so that the exact question is asked rarely
-        self._surely_fits = limits.num_pages // self._num_groups * self._size
+        # the length of the longest sequence that the whole pool can hold
+        self._longest = longest_alone(limits.groups, self._size, limits.num_pages, limits.max_model_len)
 
     def fits_alone(self, num_tokens: int) -> bool:
         """Whether a sequence of that many tokens could be computed if it had the pool for itself."""
-        return num_tokens <= self._surely_fits or pages_alone(self.limits, num_tokens) <= self.limits.num_pages
+        return num_tokens <= self._longest
 
     # ------------------------------------------------------------ entering
 

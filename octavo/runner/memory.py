@@ -13,7 +13,8 @@ from pathlib import Path
 from octavo.backends.ops import Backend, Forward, KvLayout, ProgramLimits
 from octavo.base.config import EngineArgs
 from octavo.base.errors import ConfigError, MemoryPlanError
-from octavo.base.types import EngineLimits
+from octavo.base.pages import longest_alone, pages_alone
+from octavo.base.types import EngineLimits, KvGroup
 from octavo.weights.tensor import TensorInfo
 
 MIN_MODEL_LEN = 256  # an automatic context shorter than this is refused instead
@@ -37,7 +38,7 @@ class MemoryPlan:
     max_num_seqs: int
     max_num_batched_tokens: int
     max_samples: int
-    num_groups: int
+    groups: tuple[KvGroup, ...]
     notes: tuple[str, ...] = ()
 
     @property
@@ -51,12 +52,15 @@ class MemoryPlan:
     @property
     def tokens_that_fit(self) -> int:
         """Tokens whose KV fits at once (every group keeping all of them: window groups make it more)."""
-        return self.num_pages // self.num_groups * self.page_size
+        return self.num_pages // len(self.groups) * self.page_size
 
     def users_at(self, length: int) -> int:
-        """Sequences of `length` tokens that fit at once, sharing nothing."""
-        pages = -(-length // self.page_size) * self.num_groups
-        return min(self.num_pages // pages, self.max_num_seqs)
+        """Sequences of `length` tokens that fit at once, sharing nothing; their windows keep what is in reach."""
+        return min(self.num_pages // self.pages_of(length), self.max_num_seqs)
+
+    def pages_of(self, length: int) -> int:
+        """Pages that one sequence of `length` tokens needs."""
+        return pages_alone(self.groups, self.page_size, length)
 
     def program_limits(self) -> ProgramLimits:
         return ProgramLimits(self.max_num_batched_tokens, self.max_num_seqs, self.max_samples, self.max_model_len)
@@ -94,12 +98,24 @@ def _cgroup_headrooms() -> list[int]:
     for root, limit, usage in _cgroup_files():
         try:
             most = (root / limit).read_text().strip()
-            used = int((root / usage).read_text())
+            used = int((root / usage).read_text()) - _reclaimable(root)
         except (OSError, ValueError):
             continue
         if most.isdigit() and int(most) < 1 << 60:
-            rooms.append(max(0, int(most) - used))
+            rooms.append(min(int(most), max(0, int(most) - used)))
     return rooms
+
+
+def _reclaimable(group: Path) -> int:
+    """Page cache that a cgroup is charged for and that gives way to other uses: a model's file, just downloaded, is
+    not memory in use. Counted over the whole hierarchy (the `total_` fields of version 1)."""
+    try:
+        lines = (group / "memory.stat").read_text().splitlines()
+    except OSError:
+        return 0
+    fields = dict(line.split(" ", 1) for line in lines if " " in line)
+    names = ("active_file", "inactive_file")
+    return sum(int(fields.get(f"total_{name}", fields.get(name, 0))) for name in names)
 
 
 def _cgroup_files() -> list[tuple[Path, str, str]]:
@@ -132,6 +148,7 @@ def make_plan(
     infos: Mapping[str, TensorInfo],
     layout: KvLayout,
     max_position: int,
+    vocab_size: int,
     *,
     available: int | None = None,
 ) -> MemoryPlan:
@@ -152,20 +169,30 @@ def make_plan(
     model_len = args.max_model_len or max_position
     samples = args.max_num_seqs + PROMPT_LOGIT_ROWS
     draft = MemoryPlan(weights, layout.bytes_per_token, layout.page_bytes, layout.page_size, 0, 0, free, model_len,
-                       args.max_num_seqs, tokens, samples, len(layout.groups))  # fmt: skip
-    scratch = backend.scratch_bytes(forward, infos, layout, draft.program_limits())
+                       args.max_num_seqs, tokens, samples, layout.groups)  # fmt: skip
+    scratch = backend.scratch_bytes(forward, infos, layout, draft.program_limits()) + _rows_bytes(draft, vocab_size)
     draft = replace(draft, scratch_bytes=scratch)
     if weights + scratch > free:
         raise MemoryPlanError(
             f"The weights take {_size(weights)} and scratch {_size(scratch)}, but only {_size(free)} of memory are "
-            "free. Use a smaller quantization (for GGUF: Q4_K_M), or free memory."
+            "free. Use a smaller quantization (for GGUF: Q4_K_M), lower --max-num-seqs, or free memory."
         )
     return _with_pages(args, draft, free - weights - scratch)
 
 
+def _rows_bytes(draft: MemoryPlan, vocab_size: int) -> int:
+    """What the runner keeps of its rows: page tables, and a copy of the logits that controls are about to change."""
+    tables = len(draft.groups) * -(-draft.max_model_len // draft.page_size) * 4
+    return draft.max_num_seqs * (tables + vocab_size * 4)
+
+
 def _with_pages(args: EngineArgs, draft: MemoryPlan, free: int) -> MemoryPlan:
     notes = []
-    useful = args.max_num_seqs * -(-draft.max_model_len // draft.page_size) * draft.num_groups
+    if args.max_num_batched_tokens is not None and args.max_num_batched_tokens < draft.max_num_batched_tokens:
+        notes.append(
+            f"max_num_batched_tokens is {draft.max_num_batched_tokens} instead of {args.max_num_batched_tokens}: each "
+            f"of max_num_seqs ({draft.max_num_seqs}) sequences needs one token of a step."
+        )
     if args.kv_memory_bytes is not None:
         if args.kv_memory_bytes > free:
             raise MemoryPlanError(
@@ -173,18 +200,20 @@ def _with_pages(args: EngineArgs, draft: MemoryPlan, free: int) -> MemoryPlan:
                 f"weights and {_size(draft.scratch_bytes)} of scratch only {_size(free)} are free."
             )
         budget = args.kv_memory_bytes
+        pages = budget // draft.page_bytes
     else:
         budget = int(free * args.gpu_memory_utilization)
         notes.append(
             f"gpu_memory_utilization {args.gpu_memory_utilization:g} is on a CPU the share of free memory "
             f"({_size(free)} after weights and scratch) that KV pages may take."
         )
-    pages = min(budget // draft.page_bytes, useful)
-    fits = pages // draft.num_groups * draft.page_size
+        useful = draft.max_num_seqs * -(-draft.max_model_len // draft.page_size) * len(draft.groups)
+        pages = min(budget // draft.page_bytes, useful)
+    fits = longest_alone(draft.groups, draft.page_size, pages, draft.max_model_len)
     plan = replace(draft, num_pages=pages)
     if fits < draft.max_model_len:
         if args.max_model_len is not None or fits < MIN_MODEL_LEN:
-            need = -(-draft.max_model_len // draft.page_size) * draft.num_groups * draft.page_bytes
+            need = draft.pages_of(draft.max_model_len) * draft.page_bytes
             raise MemoryPlanError(
                 f"One sequence of max_model_len {draft.max_model_len} needs {_size(need)} of KV pages, but only "
                 f"{_size(budget)} are planned for them ({fits} tokens). Lower --max-model-len, or raise --kv-memory "
