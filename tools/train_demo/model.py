@@ -119,7 +119,7 @@ class DemoModel(nn.Module):
     def _init_weights(self) -> None:
         for name, p in self.named_parameters():
             if p.ndim == 2:
-                nn.init.normal_(p, std=0.02)
+                nn.init.normal_(p, std=0.1 if "embed" in name else 0.02)
             if name.endswith(("o_proj.weight", "down_proj.weight")):
                 with torch.no_grad():
                     p.mul_((2 * self.cfg.num_layers) ** -0.5)

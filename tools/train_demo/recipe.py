@@ -29,12 +29,12 @@ class DemoConfig:
 class Recipe:
     """All that decides the weights besides the generator."""
 
-    steps: int = 3000
-    warmup: int = 50
-    decay: int = 1000
+    steps: int = 1700
+    # (step, share of the peak learning rate), linear between
+    schedule: tuple[tuple[int, float], ...] = ((0, 0.0), (50, 1.0), (600, 1.0), (1700, 0.01))
     dialogues: int = 40  # a step and worker
-    muon_rate: float = 0.02
-    adam_rate: float = 3e-3
-    weight_decay: float = 0.02
+    muon_rate: float = 0.01
+    adam_rate: float = 2e-3
+    weight_decay: float = 0.1
     seed: int = 7
     workers: int = 2

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -48,13 +47,11 @@ def main() -> None:
     """Parse the command line and run the stages; a run that was interrupted goes on from its last checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("build/train_demo"), help="working folder")
-    parser.add_argument("--steps", type=int, default=Recipe.steps, help="optimizer steps in all")
-    parser.add_argument("--decay", type=int, default=Recipe.decay, help="last steps, over which the rate falls")
     parser.add_argument("--publish", type=Path, help="copy the GGUF, the card and the questions to this folder")
     parser.add_argument("--skip-split-check", action="store_true", help="do not read all training dialogues again")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    cfg, recipe = DemoConfig(), replace(Recipe(), steps=args.steps, decay=args.decay)
+    cfg, recipe = DemoConfig(), Recipe()
     if not args.skip_split_check:
         count = check_split(taught_dialogues(recipe), test_set(QUESTIONS_PER_CATEGORY))
         print(f"{count} dialogues to teach, none overlaps the test set", flush=True)

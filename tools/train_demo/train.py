@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import torch
@@ -51,9 +51,11 @@ def new_shared(recipe: Recipe, cfg: DemoConfig) -> Shared:
 
 
 def rate(recipe: Recipe, step: int) -> float:
-    """Share of the peak learning rate at a step: linear up, flat, linear down to two percent."""
-    up = min(1.0, (step + 1) / recipe.warmup)
-    return up * max(0.02, min(1.0, (recipe.steps - step) / recipe.decay))
+    """Share of the peak learning rate at a step, by the recipe's schedule."""
+    for (a, low), (b, high) in pairwise(recipe.schedule):
+        if step < b:
+            return low + (high - low) * (step + 1 - a) / (b - a)
+    return recipe.schedule[-1][1]
 
 
 def batch(examples: list[Example], pad: int = 0) -> tuple[Tensor, Tensor, Tensor]:

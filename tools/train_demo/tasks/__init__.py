@@ -18,20 +18,21 @@ from tools.train_demo.tasks import (
 
 # category: (share of the training mixture, tasks with their weights inside the category)
 CATEGORIES: dict[str, tuple[float, tuple[tuple[Task, float], ...]]] = {
-    "facts": (0.17, facts.TASKS),
-    "arithmetic": (0.17, arithmetic.TASKS),
-    "counting and spelling": (0.15, spelling.TASKS),
-    "rewriting": (0.10, rewriting.TASKS),
-    "extraction": (0.09, extraction.TASKS),
+    "facts": (0.10, facts.TASKS),
+    "arithmetic": (0.155, arithmetic.TASKS),
+    "counting and spelling": (0.18, spelling.TASKS),
+    "rewriting": (0.21, rewriting.TASKS),
+    "extraction": (0.11, extraction.TASKS),
     "tool calls": (0.05, tool_calls.TASKS),
-    "follow-ups": (0.08, follow_ups.TASKS),
-    "about Octavo": (0.045, about.TASKS),
-    "unknowable": (0.11, unknowable.TASKS),
-    "small talk": (0.03, chat.TASKS),
+    "follow-ups": (0.06, follow_ups.TASKS),
+    "about Octavo": (0.03, about.TASKS),
+    "unknowable": (0.07, unknowable.TASKS),
+    "small talk": (0.035, chat.TASKS),
 }
 
 # practice that only training uses: several small questions in one, many taught tokens for few read
 DRILLS: dict[str, tuple[tuple[Task, float], ...]] = {
     "arithmetic": arithmetic.DRILLS,
     "counting and spelling": spelling.DRILLS,
+    "rewriting": rewriting.DRILLS,
 }

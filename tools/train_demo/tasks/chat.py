@@ -192,4 +192,4 @@ def story(draw: Draw) -> Made:
     return Made([user(draw.noise(text)), assistant(tale)])
 
 
-TASKS = ((talk, 2.0), (persona, 1.2), (story, 0.6))
+TASKS = ((talk, 1.4), (persona, 2.0), (story, 0.4))

@@ -172,4 +172,4 @@ def single(draw: Draw) -> Made:
     return Made([user(text), assistant(str(facts[key]))])
 
 
-TASKS = ((extract, 4.0), (single, 1.0))
+TASKS = ((extract, 3.5), (single, 1.5))

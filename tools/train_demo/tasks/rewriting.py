@@ -179,4 +179,55 @@ def repeat(draw: Draw) -> Made:
     return Made([user(draw.phrase(REPEAT, s=s)), assistant(s)])
 
 
+COPY = Phrasings(
+    "rewriting.copy_drill",
+    (
+        "Repeat: {s}",
+        "Copy: {s}",
+        "Repeat this list: {s}",
+        "Copy these words: {s}",
+        "Say all of this: {s}",
+        "{s} Repeat it.",
+    ),
+)
+LOOK_UP = Phrasings(
+    "rewriting.look_up_drill",
+    ("{s}. Look up {k}.", "Look up {k} in: {s}", "{s}. What are {k}?", "Find {k}: {s}", "Given {s}, give {k}."),
+)
+
+
+def some_words(draw: Draw, count: int) -> list[str]:
+    """Different words of all kinds: names, places, things, numbers, inventions."""
+    pools = (words.NAMES, words.CITIES, words.SPELLING, words.SPELLING, words.THINGS, words.JOBS, words.EVENTS)
+    out: dict[str, None] = {}
+    while len(out) < count:
+        roll = draw.rng.random()
+        if roll < 0.2:
+            out[str(draw.rng.randrange(100))] = None
+        elif roll < 0.3:
+            out[words.invented_name(draw.pick, "")] = None
+        else:
+            out[str(draw.pick(draw.pick(pools)))] = None
+    return list(out)
+
+
+def copy_drill(draw: Draw) -> Made:
+    """Copy a row of words: practice, in training only. What it teaches, every other copying task uses."""
+    s = (", " if draw.chance(0.4) else " ").join(some_words(draw, draw.rng.randrange(4, 14)))
+    draw.combo("repeat", s)
+    return Made([user(draw.phrase(COPY, s=s)), assistant(s)])
+
+
+def look_up_drill(draw: Draw) -> Made:
+    """Pairs of words, and some of them asked for by the first: practice, in training only."""
+    count = draw.rng.randrange(2, 7)
+    row = some_words(draw, 2 * count)
+    sign = draw.pick((" = ", ": ", " is ", " has "))
+    pairs = dict(zip(row[:count], row[count:], strict=True))
+    keys = draw.rng.sample(row[:count], draw.rng.randrange(1, count + 1))
+    text = draw.phrase(LOOK_UP, s=", ".join(f"{k}{sign}{v}" for k, v in pairs.items()), k=", ".join(keys))
+    return Made([user(text), assistant(", ".join(f"{k}{sign}{pairs[k]}" for k in keys))])
+
+
+DRILLS = ((copy_drill, 4.0), (look_up_drill, 5.0))
 TASKS = ((case, 3.0), (grammar, 3.0), (polite, 1.2), (replace, 1.5), (repeat, 1.0))
