@@ -84,7 +84,8 @@ class Scheduler:
         assert 0 < len(request.prompt_ids) < self.limits.max_model_len, "the frontend checks the prompt's length"
         self._num_arrived += 1
         groups = len(self.limits.groups)
-        siblings = [Sequence(request, i, self._num_arrived, groups) for i in indices]
+        prompt = list(request.prompt_ids)
+        siblings = [Sequence(request, i, self._num_arrived, groups, prompt) for i in indices]
         self._siblings[request.request_id] = siblings
         for seq in siblings:
             self.waiting.add(seq)
@@ -242,6 +243,7 @@ class Scheduler:
         self.running.add(seq)
         seq.status = Status.RUNNING
         if first_time:
+            seq.start()
             seq.num_cached = entry.num_tokens
             if seq.index == 0:
                 self.counters.prompt_tokens += seq.num_prompt

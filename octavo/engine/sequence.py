@@ -74,14 +74,14 @@ class Sequence:
         "tokens",
     )  # fmt: skip
 
-    def __init__(self, request: Request, index: int, arrival: int, num_groups: int) -> None:
+    def __init__(self, request: Request, index: int, arrival: int, num_groups: int, prompt: list[int]) -> None:
         sampling = request.sampling
         assert sampling.seed is not None, "the frontend draws a seed where none was given"
         self.request = request
         self.request_id = request.request_id
         self.index = index
         self.key: Key = (request.priority, arrival, index)
-        self.tokens = list(request.prompt_ids)
+        self.tokens = prompt  # shared by the completions of a request until `start`
         self.num_prompt = len(self.tokens)
         self.seed = completion_seed(sampling.seed, index)
         self.status = Status.WAITING
@@ -95,6 +95,10 @@ class Sequence:
         self._stops = frozenset(sampling.stop_token_ids or ())
         self._max_tokens = sampling.max_tokens
         self.leave(num_groups)
+
+    def start(self) -> None:
+        """Enters for the first time: from here on the tokens are its own."""
+        self.tokens = list(self.tokens)
 
     def leave(self, num_groups: int) -> None:
         """Forget everything that belongs to pages and row slots (they have been released)."""

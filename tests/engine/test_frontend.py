@@ -298,7 +298,7 @@ def test_the_end_of_an_aborted_request_is_not_taken_for_that_of_the_next_of_its_
 def test_leaving_the_iterator_ends_the_requests() -> None:
     front, client = inline()
     for i in range(3):
-        front.open(front.prepare([i + 2], SamplingParams(max_tokens=50)))
+        front.open(front.prepare([i + 2], SamplingParams(max_tokens=50, ignore_eos=True)))
     running = front.run()
     next(running)
     running.close()
@@ -308,7 +308,7 @@ def test_leaving_the_iterator_ends_the_requests() -> None:
 
 def test_an_exception_in_a_step_reaches_the_caller_and_the_engine_stays_usable() -> None:
     front, client = inline(FailingRunner(limits()))
-    front.open(front.prepare([2], SamplingParams(max_tokens=50)))
+    front.open(front.prepare([2], SamplingParams(max_tokens=50, ignore_eos=True)))
     with pytest.raises(MemoryError, match="no more"):
         list(front.run())
     assert front.num_open == 0 and client._core.stats().kv_pages_used == 0
