@@ -42,17 +42,17 @@ OCTAVO_INLINE float half_to_float(uint16_t h) {
 OCTAVO_INLINE Vf f_zero() { return Vf{}; }
 OCTAVO_INLINE Vf f_set1(float x) { return Vf{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
 OCTAVO_INLINE Vf f_load(const float* p) { Vf r; std::memcpy(&r, p, 64); return r; }
-OCTAVO_INLINE void f_store(float* p, Vf a) { std::memcpy(p, &a, 64); }
-OCTAVO_INLINE Vf f_add(Vf a, Vf b) { return a + b; }
-OCTAVO_INLINE Vf f_sub(Vf a, Vf b) { return a - b; }
-OCTAVO_INLINE Vf f_mul(Vf a, Vf b) { return a * b; }
+OCTAVO_INLINE void f_store(float* p, const Vf& a) { std::memcpy(p, &a, 64); }
+OCTAVO_INLINE Vf f_add(const Vf& a, const Vf& b) { return a + b; }
+OCTAVO_INLINE Vf f_sub(const Vf& a, const Vf& b) { return a - b; }
+OCTAVO_INLINE Vf f_mul(const Vf& a, const Vf& b) { return a * b; }
 OCTAVO_INLINE Vf f_fma(const Vf& a, const Vf& b, const Vf& c) {
   Vf r;
   OCTAVO_EACH r[i] = std::fma(a[i], b[i], c[i]);
   return r;
 }
-OCTAVO_INLINE Vf f_from_i(Vi a) { return __builtin_convertvector(a, Vf); }
-OCTAVO_INLINE Vf f_neg(Vf a) { return -a; }
+OCTAVO_INLINE Vf f_from_i(const Vi& a) { return __builtin_convertvector(a, Vf); }
+OCTAVO_INLINE Vf f_neg(const Vf& a) { return -a; }
 OCTAVO_INLINE Vf f_from_f16(const uint8_t* p) {
   uint16_t h[16];
   std::memcpy(h, p, 32);
@@ -64,39 +64,39 @@ OCTAVO_INLINE Vf f_from_f16(const uint8_t* p) {
 OCTAVO_INLINE Vi i_zero() { return Vi{}; }
 OCTAVO_INLINE Vi i_set1(int32_t x) { return Vi{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
 OCTAVO_INLINE Vi i_load(const void* p) { Vi r; std::memcpy(&r, p, 64); return r; }
-OCTAVO_INLINE void i_store(void* p, Vi a) { std::memcpy(p, &a, 64); }
-OCTAVO_INLINE Vi i_add(Vi a, Vi b) { return a + b; }
-OCTAVO_INLINE Vi i_mul(Vi a, Vi b) { return a * b; }
-OCTAVO_INLINE Vi i_and(Vi a, Vi b) { return a & b; }
-OCTAVO_INLINE Vi i_or(Vi a, Vi b) { return a | b; }
-OCTAVO_INLINE Vi i_max(Vi a, Vi b) { return a > b ? a : b; }
-template <int N> OCTAVO_INLINE Vi i_shl(Vi a) { return (Vi)((Vu)a << N); }
-template <int N> OCTAVO_INLINE Vi i_sar(Vi a) { return a >> N; }
+OCTAVO_INLINE void i_store(void* p, const Vi& a) { std::memcpy(p, &a, 64); }
+OCTAVO_INLINE Vi i_add(const Vi& a, const Vi& b) { return a + b; }
+OCTAVO_INLINE Vi i_mul(const Vi& a, const Vi& b) { return a * b; }
+OCTAVO_INLINE Vi i_and(const Vi& a, const Vi& b) { return a & b; }
+OCTAVO_INLINE Vi i_or(const Vi& a, const Vi& b) { return a | b; }
+OCTAVO_INLINE Vi i_max(const Vi& a, const Vi& b) { return a > b ? a : b; }
+template <int N> OCTAVO_INLINE Vi i_shl(const Vi& a) { return (Vi)((Vu)a << N); }
+template <int N> OCTAVO_INLINE Vi i_sar(const Vi& a) { return a >> N; }
 // Pairs of int16: lo * lo + hi * hi in each lane.
-OCTAVO_INLINE Vi i_madd16(Vi a, Vi b) { return i_sar<16>(i_shl<16>(a)) * i_sar<16>(i_shl<16>(b)) + (a >> 16) * (b >> 16); }
+OCTAVO_INLINE Vi i_madd16(const Vi& a, const Vi& b) { return i_sar<16>(i_shl<16>(a)) * i_sar<16>(i_shl<16>(b)) + (a >> 16) * (b >> 16); }
 OCTAVO_INLINE Vi i_from_u8(const uint8_t* p) { Vi r; OCTAVO_EACH r[i] = p[i]; return r; }
 OCTAVO_INLINE Vi i_from_i8(const uint8_t* p) { Vi r; OCTAVO_EACH r[i] = int8_t(p[i]); return r; }
-OCTAVO_INLINE void i_store_i8(int8_t* p, Vi a) { OCTAVO_EACH p[i] = int8_t(a[i]); }
-OCTAVO_INLINE int32_t i_sum(Vi a) { int32_t s = 0; OCTAVO_EACH s += a[i]; return s; }
-OCTAVO_INLINE int32_t i_largest(Vi a) { int32_t m = a[0]; OCTAVO_EACH m = a[i] > m ? a[i] : m; return m; }
-OCTAVO_INLINE Vi i_abs_bits(Vf a) { return (Vi)a & i_set1(0x7fffffff); }
+OCTAVO_INLINE void i_store_i8(int8_t* p, const Vi& a) { OCTAVO_EACH p[i] = int8_t(a[i]); }
+OCTAVO_INLINE int32_t i_sum(const Vi& a) { int32_t s = 0; OCTAVO_EACH s += a[i]; return s; }
+OCTAVO_INLINE int32_t i_largest(const Vi& a) { int32_t m = a[0]; OCTAVO_EACH m = a[i] > m ? a[i] : m; return m; }
+OCTAVO_INLINE Vi i_abs_bits(const Vf& a) { return (Vi)a & i_set1(0x7fffffff); }
 // To nearest, ties to even; |a| below 2^22.
-OCTAVO_INLINE Vi i_round(Vf a) {
+OCTAVO_INLINE Vi i_round(const Vf& a) {
   const Vf magic = f_set1(12582912.0f);
   return __builtin_convertvector((a + magic) - magic, Vi);
 }
 
 OCTAVO_INLINE Vb b_load(const uint8_t* p) { Vb r; std::memcpy(&r, p, 64); return r; }
 OCTAVO_INLINE Vb b_load_unaligned(const uint8_t* p) { return b_load(p); }
-OCTAVO_INLINE void b_store(uint8_t* p, Vb a) { std::memcpy(p, &a, 64); }
+OCTAVO_INLINE void b_store(uint8_t* p, const Vb& a) { std::memcpy(p, &a, 64); }
 // Every byte shifted (n > 0 to the left, n < 0 to the right) and masked. The mask must drop what a wider shift would
 // bring in from a neighbouring byte.
-template <int n> OCTAVO_INLINE Vb b_shift_mask(Vb a, uint8_t mask) {
+template <int n> OCTAVO_INLINE Vb b_shift_mask(const Vb& a, uint8_t mask) {
   const uint32_t wide = mask * 0x01010101u;
   const Vu moved = n >= 0 ? (Vu)a << (n & 7) : (Vu)a >> (-n & 7);
   return (Vb)(moved & (Vu)i_set1(int32_t(wide)));
 }
-OCTAVO_INLINE Vb b_or(Vb a, Vb b) { return a | b; }
+OCTAVO_INLINE Vb b_or(const Vb& a, const Vb& b) { return a | b; }
 
 OCTAVO_INLINE Vs pair16(int8_t low, int8_t high) {
   return (Vs)i_set1((low & 0xffff) | int32_t(uint32_t(high) << 16));
@@ -104,7 +104,7 @@ OCTAVO_INLINE Vs pair16(int8_t low, int8_t high) {
 
 // Lane o: acc + sum of line[4 o + i] * four[i], bytes unsigned times signed, exact. full: bytes above 128 occur.
 // A product is at most 255 * 127 in magnitude and fits int16.
-template <bool full> OCTAVO_INLINE Vi dot4(Vi acc, Vb line, const int8_t* four) {
+template <bool full> OCTAVO_INLINE Vi dot4(const Vi& acc, const Vb& line, const int8_t* four) {
   const Vi mask = i_set1(0x00ff00ff);
   const Vi even = (Vi)((Vs)((Vi)line & mask) * pair16(four[0], four[2]));
   const Vi odd = (Vi)((Vs)((Vi)((Vu)line >> 8) & mask) * pair16(four[1], four[3]));
@@ -112,8 +112,8 @@ template <bool full> OCTAVO_INLINE Vi dot4(Vi acc, Vb line, const int8_t* four) 
 }
 
 // Pairs of bf16: the even and the odd ones as floats.
-OCTAVO_INLINE Vf f_bf16_even(Vb a) { return (Vf)i_shl<16>((Vi)a); }
-OCTAVO_INLINE Vf f_bf16_odd(Vb a) { return (Vf)((Vi)a & i_set1(int32_t(0xffff0000))); }
+OCTAVO_INLINE Vf f_bf16_even(const Vb& a) { return (Vf)i_shl<16>((Vi)a); }
+OCTAVO_INLINE Vf f_bf16_odd(const Vb& a) { return (Vf)((Vi)a & i_set1(int32_t(0xffff0000))); }
 
 #undef OCTAVO_EACH
 

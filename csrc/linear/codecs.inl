@@ -3,6 +3,7 @@
 // A codec gives:
 //   scaling, offset   the form of its product (linear.h); values are unsigned, true value = value - offset
 //   full              whether bytes above 128 occur
+//   is_panel          whether it reads what was unpacked to a cache rather than weights in memory
 //   per_super         blocks of 32 that share a scale field
 //   quant_bytes, scale_bytes   strides of a block and of a scale field (layout.h)
 //   line<k>(quants)   line k of the block
@@ -29,6 +30,13 @@ template <int N, class Body> OCTAVO_INLINE void unroll(Body&& body) {
 }
 
 #define OCTAVO_LAMBDA(arg) [&](auto arg) __attribute__((always_inline))
+
+// Arrays of vectors are touched with constant indices only: the compiler then keeps them in registers.
+template <int M, int G> OCTAVO_INLINE void clear(Vf (&acc)[M][G]) {
+  unroll<M>(OCTAVO_LAMBDA(m_) {
+    unroll<G>(OCTAVO_LAMBDA(g_) { acc[decltype(m_)::value][decltype(g_)::value] = f_zero(); });
+  });
+}
 
 // ---- Lines
 
@@ -76,7 +84,7 @@ struct ThreeBitLines {
 template <Format F, Scaling S, int Offset, class Lines> struct SmallCodec : Lines {
   static constexpr Scaling scaling = S;
   static constexpr int offset = Offset;
-  static constexpr bool full = Offset == 128;
+  static constexpr bool full = Offset == 128, is_panel = false;
   static constexpr int per_super = 1;
   static constexpr size_t quant_bytes = block_layout(F).quant_bytes, scale_bytes = block_layout(F).scale_bytes;
 
@@ -94,7 +102,7 @@ template <Format F, Scaling S, int Offset, class Lines> struct SmallCodec : Line
 template <Format F, Scaling S, int Offset, class Lines> struct SuperCodec : Lines {
   static constexpr Scaling scaling = S;
   static constexpr int offset = Offset;
-  static constexpr bool full = false;
+  static constexpr bool full = false, is_panel = false;
   static constexpr int per_super = 8;
   static constexpr size_t quant_bytes = block_layout(F).quant_bytes, scale_bytes = block_layout(F).scale_bytes;
 };
@@ -181,7 +189,7 @@ template <Scaling S> constexpr int panel_scale_vectors =
 template <Scaling S, int Offset> struct PanelCodec : ByteLines {
   static constexpr Scaling scaling = S;
   static constexpr int offset = Offset;
-  static constexpr bool full = false;
+  static constexpr bool full = false, is_panel = true;
   static constexpr int per_super = 1;
   static constexpr size_t quant_bytes = 512, scale_bytes = 64 * panel_scale_vectors<S>;
 

@@ -3,19 +3,24 @@ namespace octavo {
 namespace OCTAVO_ISA {
 
 template <Format F> struct FloatKernel {
+  static constexpr int wide_groups = 2;
   // Bytes of one step (one input; BF16: a pair) of a group.
   static constexpr size_t step_bytes = F == Format::F16 ? 32 : 64;
 
   template <int M, int G>
   OCTAVO_INLINE void tile(const Matrix& w, int64_t group, const uint8_t* const (&rows)[M], Vf (&acc)[M][G]) {
     const uint8_t* at[G];
-    for (int g = 0; g < G; g++) at[g] = w.data + size_t(group + g) * w.group_step;
-    for (int m = 0; m < M; m++)
-      for (int g = 0; g < G; g++) acc[m][g] = f_zero();
+    unroll<G>(OCTAVO_LAMBDA(g_) {
+      constexpr int g = decltype(g_)::value;
+      at[g] = w.data + size_t(group + g) * w.group_step;
+    });
+    clear(acc);
 #pragma GCC unroll 2
     for (int64_t j = 0; j < w.steps; j++) {
+      if constexpr (M >= 8)
+        unroll<G>(OCTAVO_LAMBDA(g_) { __builtin_prefetch(at[decltype(g_)::value] + prefetch_distance); });
       add_step<M, G>(at, rows, j, acc);
-      for (int g = 0; g < G; g++) at[g] += step_bytes;
+      unroll<G>(OCTAVO_LAMBDA(g_) { at[decltype(g_)::value] += step_bytes; });
     }
   }
 

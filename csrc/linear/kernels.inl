@@ -2,9 +2,14 @@
 // OCTAVO_ISA; everything has internal linkage or lives in the level's namespace.
 //
 // Tile shapes follow the number of rows; the sum of an output does not (linear.h), so every shape gives the same bits.
+//
+// OCTAVO_LINEAR_BASE: the namespace of a lower level whose products of all formats but BF16 this level shares.
 #include "layout.h"
 
 namespace octavo {
+#if defined(OCTAVO_LINEAR_BASE)
+namespace OCTAVO_LINEAR_BASE { extern const LinearKernels linear_table; }
+#endif
 namespace OCTAVO_ISA {
 
 // A weight as the tiles see it: groups group_step bytes apart, `steps` blocks (or inputs, or pairs) long.
@@ -33,7 +38,10 @@ template <class Kernel, int M, int G>
 static __attribute__((noinline)) void run_tile(const Product& p, const Matrix& w, int64_t w_group, int64_t group,
                                                int64_t row, int64_t valid) {
   const uint8_t* rows[M];
-  for (int m = 0; m < M; m++) rows[m] = p.act + size_t(row + (m < valid ? m : valid - 1)) * p.act_stride;
+  unroll<M>(OCTAVO_LAMBDA(m_) {
+    constexpr int m = decltype(m_)::value;
+    rows[m] = p.act + size_t(row + (m < valid ? m : valid - 1)) * p.act_stride;
+  });
   Vf acc[M][G];
   Kernel::template tile<M, G>(w, w_group, rows, acc);
   unroll<M>(OCTAVO_LAMBDA(m_) {
@@ -87,23 +95,23 @@ OCTAVO_INLINE void run_rows(const Product& p, const Matrix& w, int64_t w_group, 
   }
 }
 
+// All groups from `group` on, in steps of G, then of G / 2 and so on for those left over.
 template <class Kernel, int G, int MaxM>
-OCTAVO_INLINE void run_groups(const Product& p, const Matrix& w) {
-  int64_t group = p.group_begin;
-  if constexpr (G > 1)
-    for (; group + G <= p.group_end; group += G) run_rows<Kernel, G, MaxM>(p, w, group, group);
-  for (; group < p.group_end; group++) run_rows<Kernel, 1, MaxM>(p, w, group, group);
+OCTAVO_INLINE void run_groups(const Product& p, const Matrix& w, int64_t group) {
+  for (; group + G <= p.group_end; group += G) run_rows<Kernel, G, MaxM>(p, w, group, group);
+  if constexpr (G > 1) run_groups<Kernel, G / 2, MaxM>(p, w, group);
 }
 
-// Few rows: tiles as wide as the registers allow, which also walks several streams of memory at once.
+// Tiles as wide as the registers allow (or a little wider), which also walks several streams of memory at once.
 template <class Kernel> OCTAVO_INLINE void run_direct(const Product& p, const Matrix& w) {
   if constexpr (wide_registers) {
-    if (p.rows == 1) run_groups<Kernel, 4, 1>(p, w);
-    else if (p.rows <= 4) run_groups<Kernel, 2, 4>(p, w);
-    else run_groups<Kernel, 1, 8>(p, w);
+    if (p.rows == 1) run_groups<Kernel, 4, 1>(p, w, p.group_begin);
+    else if (p.rows == 2) run_groups<Kernel, 4, 2>(p, w, p.group_begin);
+    else if (p.rows <= 4) run_groups<Kernel, 4, 4>(p, w, p.group_begin);
+    else run_groups<Kernel, Kernel::wide_groups, 8>(p, w, p.group_begin);
   } else {
-    if (p.rows == 1) run_groups<Kernel, num_vector_registers / 4, 1>(p, w);
-    else run_groups<Kernel, 1, max_tile_rows>(p, w);
+    if (p.rows == 1) run_groups<Kernel, num_vector_registers / 4, 1>(p, w, p.group_begin);
+    else run_groups<Kernel, 1, max_tile_rows>(p, w, p.group_begin);
   }
 }
 
@@ -131,6 +139,8 @@ template <Format F> static void multiply_floats(const Product& p) {
   run_direct<FloatKernel<F>>(p, {p.weight.data, group_step, 0, steps});
 }
 
+#if !defined(OCTAVO_LINEAR_BASE)
+
 static void multiply(const Product& p) {
   if (p.rows <= 0) return;
   switch (p.weight.format) {
@@ -149,6 +159,16 @@ static void multiply(const Product& p) {
     case Format::Q6_K: return multiply_blocks<Format::Q6_K>(p);
   }
 }
+
+#else
+
+// A level that differs from the one below it in BF16 alone compiles nothing else again.
+static void multiply(const Product& p) {
+  if (p.weight.format != Format::BF16) return OCTAVO_LINEAR_BASE::linear_table.multiply(p);
+  if (p.rows > 0) multiply_floats<Format::BF16>(p);
+}
+
+#endif
 
 extern const LinearKernels linear_table;
 const LinearKernels linear_table = {quantize, multiply};

@@ -8,12 +8,12 @@
 // F16 also the same on every level). An output is one lane with one accumulator acc:
 //   q8 activations, block of 32 inputs b ascending, s_a and sum of the activation block:
 //     scale per 32:        acc = fma(s_w * s_a, float(dot), acc)                      (s_w = d, or d * sc)
-//       with a minimum:    acc = fma(m_w * s_a, float(sum), acc) after it             (m_w = m, or -(dmin * mn))
+//       with a minimum:    acc = fma(m_w, s_a * float(sum), acc) after it             (m_w = m, or -(dmin * mn))
 //     scale per 16:        acc = fma(d * s_a, float(sc0 * dot0 + sc1 * dot1), acc)
 //       with a minimum:    acc = fma(-dmin * s_a, float(mn0 * sum0 + mn1 * sum1), acc) after it
 //   F32, F16:  acc = fma(w, x, acc), k ascending.
 //   BF16:      x rounded to bf16; avx512_bf16: vdpbf16ps over pairs (2j, 2j+1), j ascending; other levels as F32.
-// dot, sc * dot and sum are exact int32 values.
+// dot, sc * dot and sums are exact int32 values; products of floats are rounded once, where they are written.
 #pragma once
 
 #include <cstddef>
@@ -42,9 +42,9 @@ constexpr int64_t act_block = 32;  // inputs that share an activation scale
 struct ActBlock {
   int8_t values[32];
   float scale;
-  float sum;         // of all 32 values
-  int32_t offset;    // -128 * sum
-  int16_t halves[2]; // sums of values 0..15 and 16..31
+  float weighted_sum;  // scale * float(sum of all 32 values)
+  int32_t offset;      // -128 * sum
+  int16_t halves[2];   // sums of values 0..15 and 16..31
 };
 static_assert(sizeof(ActBlock) == 48);
 

@@ -18,7 +18,7 @@ OCTAVO_INLINE void quantize_block(const float* x, ActBlock& block) {
   i_store_i8(block.values + 16, qb);
   const int32_t first = i_sum(qa), second = i_sum(qb);
   block.scale = amax / 127.0f;
-  block.sum = float(first + second);
+  block.weighted_sum = block.scale * float(first + second);
   block.offset = -128 * (first + second);
   block.halves[0] = int16_t(first);
   block.halves[1] = int16_t(second);

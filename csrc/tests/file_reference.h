@@ -180,7 +180,7 @@ inline ActBlock reference_act_block(const float* x) {
     out.halves[i / 16] = int16_t(out.halves[i / 16] + out.values[i]);
   }
   out.scale = amax / 127.0f;
-  out.sum = float(sum);
+  out.weighted_sum = out.scale * float(sum);
   out.offset = -128 * sum;
   return out;
 }
@@ -201,7 +201,7 @@ inline float reference_blocks(Format format, const std::vector<Block32>& blocks,
         acc = std::fmaf(-w.m * x[b].scale, float(w.mn[0] * x[b].halves[0] + w.mn[1] * x[b].halves[1]), acc);
     } else {
       acc = std::fmaf(w.d * float(w.sc[0]) * x[b].scale, float(dot[0] + dot[1]), acc);
-      if (has_min) acc = std::fmaf(-(w.m * float(w.mn[0])) * x[b].scale, x[b].sum, acc);
+      if (has_min) acc = std::fmaf(-(w.m * float(w.mn[0])), x[b].weighted_sum, acc);
     }
   }
   return acc;
