@@ -26,8 +26,6 @@ from octavo.engine.queues import RowSlots, SequenceQueue
 from octavo.engine.sequence import Finish, Sequence, Status
 from octavo.engine.tables import KvSpace, too_large_for_pool
 
-_MOST_SKIPPED = 1024  # waiting sequences that one step looks past
-
 
 @dataclass
 class _Draft:
@@ -192,7 +190,7 @@ class Scheduler:
         """Lets waiting sequences in, strictly in order, while slots, budget and pages last.
 
         A sequence that waits for another's work (a block in this step, a sibling's prompt) does not hold up the
-        others: it has not been overtaken for resources but spared double work.
+        others, but keeps a slot: it is not overtaken, only spared double work.
         """
         if not len(self.waiting):
             return
@@ -201,7 +199,7 @@ class Scheduler:
         reserved = sum(map(self.space.pages_missing, self.running)) + len(self.running) * len(self.limits.groups)
         skipped = 0
         for seq in self.waiting.snapshot():
-            if draft.budget <= 0 or draft.samples <= 0 or not len(self._slots) or skipped > _MOST_SKIPPED:
+            if draft.budget <= 0 or draft.samples <= 0 or len(self._slots) <= skipped:
                 return
             entry = self._entry(seq)
             if entry is None or (entry.may_wait and self.space.next_digest(seq, entry) in computing):

@@ -122,6 +122,16 @@ def test_a_request_waits_only_for_blocks_that_it_shares() -> None:
     harness.run()
 
 
+def test_a_request_that_waits_for_a_shared_block_is_not_overtaken_for_the_last_slot() -> None:
+    harness = Harness(limits(max_num_batched_tokens=64, max_num_seqs=2))
+    harness.add(request("a", LONG), request("same", LONG), request("other", LONG[1:]))
+    harness.step()
+    harness.step()
+    running = [seq.request_id for seq in harness.core.scheduler.running]
+    assert running == ["a", "same"]
+    harness.run()
+
+
 def test_completions_share_the_prompt_and_copy_its_partial_tail() -> None:
     lim = limits()
     harness = Harness(lim)
