@@ -174,7 +174,6 @@ class Scheduler:
 
         Rows are served in order, so a row that is preempted here has nothing in this plan yet.
         """
-        self.space.give_back(seq)
         while True:
             num_tokens = min(wanted, self.space.room(seq))
             if num_tokens > 0:
@@ -318,6 +317,7 @@ class Scheduler:
         seq.num_computed = min(computed, len(seq.tokens))
         seq.prompt_logprobs_next += len(row.prompt_logprobs)
         self.space.publish(seq)
+        self.space.give_back(seq)
         self.counters.generation_tokens += taken
         if not taken and not row.prompt_logprobs and finish is None:
             return None

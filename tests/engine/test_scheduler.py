@@ -315,6 +315,15 @@ def test_window_groups_give_pages_back_and_still_serve_hits(window: int) -> None
     assert first.new_pages[1].count(-1) == max(0, 68 - window + 1) // 4
 
 
+def test_pages_out_of_reach_are_free_for_others_as_soon_as_a_chunk_is_computed() -> None:
+    lim = limits(groups=(KvGroup("w", 4),), num_pages=10, page_size=4, max_num_batched_tokens=64, max_model_len=128)
+    harness = Harness(lim)
+    harness.add(request("old", [1] * 7, max_tokens=40))
+    harness.step()
+    harness.run(request("long", LONG * 3, max_tokens=2))  # its chunks take every free page
+    assert harness.core.stats().num_preemptions == 0
+
+
 def test_a_hit_is_the_longest_that_all_groups_can_serve() -> None:
     lim = limits(groups=(FULL, KvGroup("w", 4)), num_pages=40)
     harness = Harness(lim)
