@@ -126,7 +126,8 @@ class TokenLogprobs:
 class RowResult:
     """What a row yielded: `token_ids` sampled (several where drafts were accepted, none in mid-prompt).
 
-    `error`: there was no token to sample after these, because the sequence's own controls forbid all.
+    `error`: there was no token to sample after these, because the sequence's own controls forbid all, or because the
+    logits are not numbers.
     """
 
     slot: int

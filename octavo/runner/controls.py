@@ -68,10 +68,7 @@ class TokenCounts:
 
 
 class Controls:
-    """The sparse controls of one sequence, or nothing to do (`active` is False for most requests).
-
-    `forbids`: it may make tokens impossible, all of them at worst.
-    """
+    """The sparse controls of one sequence, or nothing to do (`active` is False for most requests)."""
 
     def __init__(self, init: RowInit, vocab_size: int) -> None:
         params = init.sampling
@@ -93,8 +90,9 @@ class Controls:
         )
         self._counts = TokenCounts()
         self._counted = 0
-        self.forbids = bool(self._allowed is not None or words or params.min_tokens)
-        self.active = bool(self.forbids or len(self._bias_ids) or self._penalized)
+        self.active = bool(
+            self._allowed is not None or words or params.min_tokens or len(self._bias_ids) or self._penalized
+        )
 
     def apply(self, logits: F32, tokens: npt.NDArray[np.int32]) -> None:
         """Changes one row of logits [V] in place; `tokens` is everything before the token to be sampled."""

@@ -19,7 +19,7 @@ from octavo.runner.controls import NEVER, Controls, apply_grammar
 from octavo.runner.logprobs import token_logprobs
 
 _SEED_MASK = (1 << 64) - 1
-_NOTHING_LEFT = -1  # in place of a sampled token
+_NOTHING_LEFT, _NOT_A_NUMBER = -1, -2  # in place of a sampled token
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,6 @@ class Runner:
         prompt_logprobs: list[tuple[TokenLogprobs, ...]] = []
         drawn: list[int] = []  # rows of the logits array that sample
         slots: list[int] = []  # whose they are
-        stuck: list[int] = []  # places in `drawn` where no token is left
         positions: list[int] = []  # of the tokens to draw
         for step, want in zip(plan.rows, wanted, strict=True):
             row = self._rows[step.slot]
@@ -216,15 +215,10 @@ class Runner:
             for i in range(want.num_samples):
                 if mask is not None or row.controls.active:
                     self._control(row, position + i, logits, first + i, mask, raw)
-                    if (mask is not None or row.controls.forbids) and logits[first + i].max() == NEVER:
-                        stuck.append(len(drawn))
-                        logits[first + i].fill(0)  # samplers need not know of rows without a maximum
                 drawn.append(first + i)
                 slots.append(step.slot)
                 positions.append(position + i)
         tokens = self._draw(logits, drawn, self._draws.rows(slots, positions)) if drawn else []
-        for place in stuck:
-            tokens[place] = _NOTHING_LEFT
         return self._results(plan, wanted, prompt_logprobs, tokens, logits, raw)
 
     def _control(self, row: Row, position: int, logits: F32, index: int, mask: bytes | None, raw: dict[int, F32]
@@ -237,8 +231,14 @@ class Runner:
             row.controls.apply(logits[index], row.tokens[:position])
 
     def _draw(self, logits: F32, drawn: list[int], rows: SampleRows) -> list[int]:
+        """A token for each row of `drawn`, or why there is none: an impossible one is drawn only for want of others."""
         chosen = logits if len(drawn) == len(logits) else logits[drawn]
-        tokens: list[int] = self._stage.backend.sample(chosen, rows).tolist()
+        with np.errstate(invalid="ignore"):  # a row may be without a maximum
+            sampled = self._stage.backend.sample(chosen, rows)
+        values = logits[drawn, sampled]
+        sampled[values == NEVER] = _NOTHING_LEFT
+        sampled[np.isnan(values)] = _NOT_A_NUMBER
+        tokens: list[int] = sampled.tolist()
         return tokens
 
     def _prompt_logprobs(self, step: RowStep, row: Row, want: _Wanted, logits: F32) -> tuple[TokenLogprobs, ...]:
@@ -259,9 +259,9 @@ class Runner:
             at += want.num_samples
             accepted = _accept(sampled, step.draft_ids)
             error = None
-            if accepted and accepted[-1] == _NOTHING_LEFT:
-                accepted.pop()
-                error = _nothing_left(row.length + len(accepted))
+            if accepted and accepted[-1] < 0:
+                reason = accepted.pop()
+                error = _no_token(reason, row.length + len(accepted))
             if step.draft_ids and len(accepted) <= len(step.draft_ids):
                 row.controls.recount()
             row.append(accepted)
@@ -299,7 +299,9 @@ def _accept(sampled: list[int], drafts: tuple[int, ...]) -> list[int]:
     return sampled
 
 
-def _nothing_left(position: int) -> str:
+def _no_token(reason: int, position: int) -> str:
+    if reason == _NOT_A_NUMBER:
+        return f"The model's logits at position {position} are not numbers: its weights are damaged, or overflow."
     return (
         f"No token is allowed at position {position}: allowed_token_ids, bad_words, min_tokens and the grammar of this "
         "request exclude all of them together. Loosen one of them."

@@ -123,6 +123,24 @@ def test_where_no_token_is_left_the_sequence_ends_with_an_error(temperature: flo
     assert together["other"] == answers(lim, other)["other"]
 
 
+def test_logits_that_are_no_numbers_end_the_sequence_and_no_other() -> None:
+    lim = limits()
+    runner, made = made_up(lim)
+    healthy = made.run
+
+    def damaged(inputs: StepInputs) -> Mapping[str, F32]:
+        broken = inputs.token_ids[inputs.sample_rows, None] == 9
+        return {"logits": np.where(broken, np.float32(np.nan), healthy(inputs)["logits"])}
+
+    made.run = damaged  # type: ignore[method-assign]
+    core = EngineCore(lim, InlineExecutor(runner))
+    core.add(request("bad", [1, 9], temperature=1.0, top_p=0.5))
+    core.add(request("good", [1, 2], max_tokens=1))
+    ends = {event.request_id: (event.finish_reason, event.error) for event in core.step()}
+    assert ends["bad"][0] == "error" and "position 2 are not numbers" in (ends["bad"][1] or "")
+    assert ends["good"] == ("length", None)
+
+
 def test_a_bad_word_that_is_the_only_allowed_token_ends_the_sequence_when_it_is_due() -> None:
     asked = request("r", [1, 2], allowed_token_ids=[7], logprobs=1)
     word = type(asked)(**{**asked.__dict__, "bad_word_ids": ((7, 7, 7),)})
