@@ -1,13 +1,18 @@
 // Paged attention over tiles of 16 keys. Included inside the namespace of a level, after kv_store.inl.
 //
-// A block of up to 64 query rows (tokens x query heads of one key/value head) goes through a split at a time: scores of
-// all rows with register tiles of rows x keys, softmax per row, then values with register tiles of rows x components.
-// The tile shapes only decide which independent sums are computed side by side.
+// A block of up to 64 query rows (tokens x query heads of one key/value head) goes through a split at a time: scores
+// of all rows with register tiles of rows x keys, softmax per row, then values with register tiles of rows x
+// components. The tile shapes only decide which independent sums are computed side by side.
 
 constexpr int block_rows = int(attention_block_rows);
 constexpr int split_tiles = int(attention_split / kv_tile);
-constexpr bool wide_registers = num_vector_registers >= 32;
-constexpr int tile_columns(int rows) { return wide_registers ? (rows == 1 ? 8 : 4) : (rows == 1 ? 4 : rows == 2 ? 2 : 1); }
+
+// Vectors side by side in a register tile of 1 to 4 rows: enough chains to hide the latency of an addition.
+constexpr int tile_columns(int rows) {
+  if (num_vector_registers >= 32) return rows == 1 ? 8 : 4;
+  if (num_vector_registers >= 8) return rows == 1 ? 4 : rows == 2 ? 2 : 1;
+  return 1;
+}
 
 struct BlockSpace {
   float* q;       // [rows][head_dim], scaled
@@ -138,9 +143,9 @@ static void value_rows(const float* p, const SplitTiles& split, int64_t stride, 
     d += columns;
   };
   while (d + N * 16 <= width) run(value_tile<Element, R, N>, N * 16);
-  if constexpr (N >= 8)
+  if constexpr (N > 4)
     if (d + 64 <= width) run(value_tile<Element, R, 4>, 64);
-  if constexpr (N >= 4)
+  if constexpr (N > 2)
     if (d + 32 <= width) run(value_tile<Element, R, 2>, 32);
   while (d < width) run(value_tile<Element, R, 1>, 16);
 }
@@ -234,8 +239,8 @@ static void start_block(const AttentionCall& call, const AttentionItem& item, in
 }
 
 // The tiles of a split with keys in [low, high).
-static void find_tiles(const AttentionCall& call, int32_t row, int64_t kv_head, int32_t split, int32_t low, int32_t high,
-                       SplitTiles& tiles) {
+static void find_tiles(const AttentionCall& call, int32_t row, int64_t kv_head, int32_t split, int32_t low,
+                       int32_t high, SplitTiles& tiles) {
   const int32_t begin = split * int32_t(attention_split), end = begin + int32_t(attention_split);
   const int32_t first = (low > begin ? low : begin) / int32_t(kv_tile) * int32_t(kv_tile);
   const int32_t last = high < end ? high : end;

@@ -1,7 +1,7 @@
 // exp, tanh, erf and the activations over 16 lanes. Coefficients are minimax fits of our own (relative error of the
 // polynomial below 0.3 of a float32 rounding). Included inside the namespace of a level.
 
-// exp(x), about 1 ulp; exp(0) is exactly 1. Exactly zero below -86.9 (no subnormals), saturates at exp(88.37); NaN stays.
+// exp(x), about 1 ulp; exp(0) is exactly 1. Zero below -86.9 (no subnormals), saturates at exp(88.37); NaN stays.
 OCTAVO_INLINE Vf v_exp(Vf x) {
   const Vf clamped = f_max(f_set1(-86.9f), f_min(f_set1(88.37f), x));
   const Vi n = i_round(f_mul(clamped, f_set1(1.44269504f)));

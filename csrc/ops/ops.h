@@ -32,8 +32,8 @@ struct ConstRows {
 };
 
 struct OpKernels {
-  // --- Norms. Each row holds `groups` groups of `width` adjacent values (groups = 1: over the whole row; else per head);
-  // one weight [width] serves all groups. out = x * (1 / sqrt(mean(x^2) + eps)) * w.
+  // --- Norms. Each row holds `groups` groups of `width` adjacent values (groups = 1: over the whole row; else per
+  // head); one weight [width] serves all groups. out = x * (1 / sqrt(mean(x^2) + eps)) * w.
   void (*rms_norm)(ConstRows x, const float* w, float eps, Rows out, int64_t begin, int64_t end, int64_t groups,
                    int64_t width);
   // sum = x + residual, stored to sum (which may be x or residual), then out = rms_norm(sum); groups = 1.
@@ -48,9 +48,9 @@ struct OpKernels {
   void (*rope)(ConstRows x, const float* table, int64_t half, Rows out, int64_t begin, int64_t end, int64_t heads,
                int64_t head_dim);
 
-  // --- KV pages. Row t of k and v [.., G * head_dim] goes to the token place (pages[t], offsets[t]) of kv; a page below
-  // zero is skipped (a window that lies before the token's page). Narrow types round to nearest, ties to even, the
-  // same bits on every level; beyond their range f16 becomes an infinity, NaN stays NaN.
+  // --- KV pages. Row t of k and v [.., G * head_dim] goes to the token place (pages[t], offsets[t]) of kv; a page
+  // below zero is skipped (a window that lies before the token's page). Narrow types round to nearest, ties to even,
+  // with the same bits on every level; beyond the range of f16 comes an infinity, NaN stays NaN.
   void (*store_kv)(ConstRows k, ConstRows v, const KvView& kv, const int32_t* pages, const int32_t* offsets,
                    int64_t begin, int64_t end);
 
@@ -79,13 +79,13 @@ struct OpKernels {
   void (*divide)(const float* x, float divisor, float* out, int64_t n);  // NaN becomes -inf
   void (*exp_minus)(const float* x, float maximum, float* out, int64_t n);  // exp(x - maximum)
   void (*block_max)(const float* x, int64_t n, int64_t block, float* out);  // of each `block` values and the rest
-  double (*mass_at_least)(const float* x, const float* mass, int64_t n, float threshold);  // sum of mass, x >= threshold
+  double (*mass_at_least)(const float* x, const float* mass, int64_t n, float threshold);  // sum of mass where x >= it
   int64_t (*count_at_least)(const float* x, int64_t n, float threshold);
   int64_t (*count_greater)(const float* x, int64_t n, float value);
   // Indices with low <= x <= high, ascending, to ids (room for n); how many.
   int64_t (*select_between)(const float* x, int64_t n, float low, float high, int32_t* ids);
-  // Indices i with x[i] >= threshold whose x[i] + g(first_id + i) may be at least `best`, ascending, to ids (room for n);
-  // how many. May give a few too many, never misses one. row_key = mix(seed).
+  // Indices i with x[i] >= threshold whose x[i] + g(first_id + i) may be at least `best`, ascending, to ids (room for
+  // n); how many. May give a few too many, never misses one. row_key = mix(seed).
   int64_t (*gumbel_candidates)(const float* x, int64_t n, int64_t first_id, uint64_t row_key, int32_t position,
                                float threshold, float best, int32_t* ids);
 };

@@ -119,7 +119,8 @@ OCTAVO_INLINE void map_rows(ConstRows x, Rows out, int64_t begin, int64_t end, i
 
 template <Activation A>
 static void activate_rows(ConstRows x, Rows out, int64_t begin, int64_t end, int64_t width) {
-  map_rows(x, out, begin, end, width, [](Vf v, int64_t, int) __attribute__((always_inline)) { return v_activate<A>(v); });
+  map_rows(x, out, begin, end, width,
+           [](Vf v, int64_t, int) __attribute__((always_inline)) { return v_activate<A>(v); });
 }
 
 static void activate(ConstRows x, Rows out, int64_t begin, int64_t end, int64_t width, Activation activation) {

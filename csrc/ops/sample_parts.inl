@@ -112,13 +112,15 @@ OCTAVO_INLINE uint64_t mix(uint64_t z) {
 // 2^-10 covers the rounding of exp and of best.
 static int64_t gumbel_candidates(const float* x, int64_t n, int64_t first_id, uint64_t row_key, int32_t position,
                                  float threshold, float best, int32_t* ids) {
-  constexpr int64_t block = 256;
-  alignas(64) float gap[block];  // 1 - u
+  constexpr int64_t block = 64;
+  constexpr float out_of_reach = -17.35f;  // exp of it is less than the least 1 - u, 2^-25
+  alignas(64) float gap[block];            // 1 - u
   const uint64_t base = uint64_t(int64_t(position)) * 0x9E3779B97F4A7C15u + uint64_t(first_id);
   const Vf top = f_set1(best), slack = f_set1(1.0f + 0x1p-10f), low = f_set1(threshold);
   int64_t found = 0;
   for (int64_t start = 0; start < n; start += block) {
     const int64_t length = n - start < block ? n - start : block;
+    if (row_max(x + start, length) - best < out_of_reach) continue;
     for (int64_t i = 0; i < length; i++) {
       const uint64_t h = mix(row_key ^ mix(base + uint64_t(start + i)));
       gap[i] = (float(int32_t(0xffffff - (h >> 40))) + 0.5f) * 0x1p-24f;

@@ -1,9 +1,9 @@
 // Sampling of one row of logits: the pieces of ops.h put together, with no full sort of the vocabulary.
 //
-// Disallowed tokens are -inf (NaN counts as such). Greedy: the first maximum. Else, in order: z = logits / temperature;
-// min_p keeps z - max >= log(min_p); top_k keeps z >= the k-th largest (ties all kept); top_p keeps the shortest prefix,
-// in descending order (ties by lower id), of the softmax of what remains whose sum is >= top_p, at least one; then the
-// argmax of z + g, the lowest id among equals, g = -log(-log(u)), u = ((h >> 40) + 0.5) * 2^-24,
+// Disallowed tokens are -inf (NaN counts as such). Greedy: the first maximum. Else, in order: z = logits /
+// temperature; min_p keeps z - max >= log(min_p); top_k keeps z >= the k-th largest (ties all kept); top_p keeps the
+// shortest prefix, in descending order (ties by lower id), of the softmax of what remains whose sum is >= top_p, at
+// least one; then the argmax of z + g, the lowest id among equals, g = -log(-log(u)), u = ((h >> 40) + 0.5) * 2^-24,
 // h = mix(mix(seed) ^ mix(position * 0x9E3779B97F4A7C15 + token)), mix = the splitmix64 finalizer
 // (Steele et al. 2014). g and the final sum are float64.
 #pragma once

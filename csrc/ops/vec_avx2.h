@@ -20,7 +20,9 @@ OCTAVO_INLINE Vm m_first(int n) {
           _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(n - 8), lane))};
 }
 OCTAVO_INLINE Vm m_and(Vm a, Vm b) { return {_mm256_and_ps(a.lo, b.lo), _mm256_and_ps(a.hi, b.hi)}; }
-OCTAVO_INLINE uint32_t m_bits(Vm m) { return uint32_t(_mm256_movemask_ps(m.lo)) | uint32_t(_mm256_movemask_ps(m.hi)) << 8; }
+OCTAVO_INLINE uint32_t m_bits(Vm m) {
+  return uint32_t(_mm256_movemask_ps(m.lo)) | uint32_t(_mm256_movemask_ps(m.hi)) << 8;
+}
 OCTAVO_INLINE Vm m_ge(Vf a, Vf b) {
   return {_mm256_cmp_ps(a.lo, b.lo, _CMP_GE_OQ), _mm256_cmp_ps(a.hi, b.hi, _CMP_GE_OQ)};
 }
@@ -61,7 +63,9 @@ OCTAVO_INLINE __m256 widen_bf16(const uint16_t* p) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load128(p)), 16));
 }
 OCTAVO_INLINE Vf f_from_bf16(const uint16_t* p) { return {widen_bf16(p), widen_bf16(p + 8)}; }
-OCTAVO_INLINE Vf f_from_half(const uint16_t* p) { return {_mm256_cvtph_ps(load128(p)), _mm256_cvtph_ps(load128(p + 8))}; }
+OCTAVO_INLINE Vf f_from_half(const uint16_t* p) {
+  return {_mm256_cvtph_ps(load128(p)), _mm256_cvtph_ps(load128(p + 8))};
+}
 OCTAVO_INLINE void f_store_half(uint16_t* p, Vf a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(a.lo, _MM_FROUND_TO_NEAREST_INT));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 8), _mm256_cvtps_ph(a.hi, _MM_FROUND_TO_NEAREST_INT));
