@@ -208,6 +208,52 @@ def test_aborts_reach_the_child() -> None:
         run(main)
 
 
+def test_questions_may_overlap_and_be_given_up() -> None:
+    async def main() -> None:
+        front = frontend(client)
+        stream = front.generate([2, 3], SamplingParams(max_tokens=2900, ignore_eos=True))
+        await anext(stream)
+        given_up = [asyncio.create_task(front.stats()) for _ in range(20)]
+        await asyncio.sleep(0)
+        for task in given_up[::2]:
+            task.cancel()
+        answers = await asyncio.gather(*given_up, *[front.stats() for _ in range(20)], return_exceptions=True)
+        assert [isinstance(answer, asyncio.CancelledError) for answer in answers] == [True, False] * 10 + [False] * 20
+        steps = [answer.num_steps for answer in answers if not isinstance(answer, BaseException)]
+        assert steps == sorted(steps)
+        assert not client._asked
+        waiting = [asyncio.create_task(front.stats()) for _ in range(3)]
+        await asyncio.sleep(0)
+        await front.close()  # with a stream and questions open
+        for outcome in await asyncio.gather(*waiting, return_exceptions=True):
+            assert isinstance(outcome, EngineDeadError) or outcome.num_steps  # type: ignore[union-attr]
+        last = [delta async for delta in stream][-1]
+        assert (last.finish_reason, last.error) == ("error", "The engine was closed.")
+
+    with child() as client:
+        client.wait_ready(TIMEOUT_S)
+        run(main)
+
+
+def test_closing_twice_and_speaking_afterwards() -> None:
+    async def main() -> None:
+        await client.start()
+        await client.close()
+        await client.close()
+        client.shut()
+        client.abort("r")
+        with pytest.raises(EngineDeadError, match="closed"):
+            client.add(request("r", [1]))
+        with pytest.raises(EngineDeadError, match="closed"):
+            await client.events()
+        with pytest.raises(EngineDeadError, match="closed"):
+            await client.stats()
+
+    with child() as client:
+        client.wait_ready(TIMEOUT_S)
+        run(main)
+
+
 def test_an_interrupt_from_the_terminal_does_not_touch_the_child() -> None:
     async def main() -> None:
         os.kill(client.pid, signal.SIGINT)
