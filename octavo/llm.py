@@ -364,7 +364,8 @@ class AsyncLLM:
         return self.engine.text.render
 
     async def abort(self, request_id: str) -> None:
-        self.engine.frontend.abort(request_id)
+        """Ends a request: its outputs end with the finish reason "abort". An unknown one is nothing to do."""
+        self.engine.frontend.cancel(request_id)
 
     def shutdown(self) -> None:
         """Ends the engine's process."""

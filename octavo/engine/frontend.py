@@ -107,9 +107,13 @@ class Frontend:
         self._check_id(request.request_id)
         make_text = partial(self._text, request) if request.sampling.detokenize else None
         stream = Stream(request, make_text, engine_id=f"{request.request_id}/{next(self._numbers)}")
-        self._client.add(replace(request, request_id=stream.engine_id))
         self._streams[request.request_id] = stream
         self._routes[stream.engine_id] = stream
+        try:
+            self._client.add(replace(request, request_id=stream.engine_id))
+        except BaseException:
+            self.abort(request.request_id)
+            raise
 
     def abort(self, request_id: str) -> None:
         """Ends a request; its stream ends without further Deltas. An unknown one is nothing to do."""
@@ -117,6 +121,14 @@ class Frontend:
         if stream is not None:
             self._forget(stream)
             self._client.abort(stream.engine_id)
+
+    def cancel(self, request_id: str) -> None:
+        """As `abort`, on behalf of somebody else than who reads the stream: each unfinished completion gets a last
+        Delta with the finish reason "abort"."""
+        stream = self._streams.get(request_id)
+        if stream is not None:
+            self.abort(request_id)
+            stream.cancel()
 
     def _forget(self, stream: Stream) -> None:
         del self._streams[stream.request.request_id], self._routes[stream.engine_id]

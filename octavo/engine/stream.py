@@ -124,9 +124,16 @@ class Stream:
 
     def fail(self, error: str) -> None:
         """Ends every unfinished completion with an error."""
+        self._end("error", error)
+
+    def cancel(self) -> None:
+        """Ends every unfinished completion as aborted."""
+        self._end("abort", None)
+
+    def _end(self, reason: FinishReason, error: str | None) -> None:
         for index, completion in enumerate(self._completions):
             if not completion.finished:
-                self.take(TokenEvent(self.request.request_id, index, (), finish_reason="error", error=error,
+                self.take(TokenEvent(self.request.request_id, index, (), finish_reason=reason, error=error,
                                      num_cached_tokens=self._num_cached))  # fmt: skip
 
     def pop(self) -> Delta | None:
