@@ -32,6 +32,8 @@ namespace OCTAVO_ISA {
 
 constexpr bool wide_registers = num_vector_registers >= 32;
 constexpr int max_tile_rows = wide_registers ? 8 : num_vector_registers / 2;
+// Beyond these rows an unpacked panel, written and read back, costs less than unpacking in registers for each tile.
+constexpr int max_direct_rows = 4 * max_tile_rows;
 
 // Rows row .. row + valid of groups group .. group + G; missing rows of the tile repeat the last one and are not stored.
 template <class Kernel, int M, int G>
@@ -124,7 +126,7 @@ template <Format F> static void multiply_blocks(const Product& p) {
   if constexpr (F == Format::Q8_0) {
     run_direct<BlockKernel<C>>(p, packed);
   } else {
-    if (p.rows <= max_tile_rows) return run_direct<BlockKernel<C>>(p, packed);
+    if (p.rows <= max_direct_rows) return run_direct<BlockKernel<C>>(p, packed);
     const Matrix panel = {p.scratch, 0, size_t(blocks) * 512, blocks};
     for (int64_t group = p.group_begin; group < p.group_end; group++) {
       unpack_panel<C>(packed.data + size_t(group) * group_step, area, blocks, p.scratch);
