@@ -6,6 +6,11 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Protocol, runtime_checkable
 
 from octavo.base.errors import EngineDeadError, OctavoError
@@ -64,6 +69,23 @@ def leave_loop(bound: asyncio.AbstractEventLoop | None, wake: asyncio.Event) -> 
     wake.set()
 
 
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Holds a Ctrl-C back until the block is done, so that it cannot leave an engine in the middle of a change."""
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: held.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if held:
+            handler(*held[0])
+
+
 @runtime_checkable
 class SteppingClient(Protocol):
     """A client whose engine runs in the caller's thread."""
@@ -96,13 +118,15 @@ class InlineClient:
             self._deliver((request_id, index))
 
     def step(self) -> list[TokenEvent]:
-        """One step in this thread. An exception (an interrupt, too) drops all requests; the engine stays usable."""
+        """One step in this thread. An exception drops all requests, an interrupt comes after the step; either way the
+        engine stays usable."""
         self._check()
-        try:
-            return self._core.step()
-        except BaseException:
-            self._core.drop_all()
-            raise
+        with uninterrupted():
+            try:
+                return self._core.step()
+            except BaseException:
+                self._core.drop_all()
+                raise
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -166,7 +190,8 @@ class InlineClient:
         self._wake.set()
 
     def _apply(self, item: tuple[str, int | None] | Request) -> None:
-        if isinstance(item, Request):
-            self._core.add(item)
-        else:
-            self._core.abort(*item)
+        with uninterrupted():
+            if isinstance(item, Request):
+                self._core.add(item)
+            else:
+                self._core.abort(*item)

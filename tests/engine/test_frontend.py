@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import random
+import signal
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -295,6 +299,36 @@ def test_the_end_of_an_aborted_request_is_not_taken_for_that_of_the_next_of_its_
     assert {delta.request_id for delta in deltas} == {"r"} and deltas[-1].finish_reason == "length"
 
 
+def test_interrupts_at_any_moment_leave_the_engine_whole() -> None:
+    front, client = inline()
+    rng = random.Random(3)
+    num_interrupts = 0
+    for _ in range(60):
+        timer = threading.Timer(rng.random() / 200, os.kill, (os.getpid(), signal.SIGINT))
+        try:
+            timer.start()
+            while True:
+                for _ in range(4):
+                    front.open(front.prepare([2, 3, 4], SamplingParams(n=2, max_tokens=90)))
+                for _ in front.run():
+                    pass
+        except KeyboardInterrupt:
+            num_interrupts += 1
+        timer.join()
+        for _ in front.run():  # what was opened and not run yet
+            pass
+        client._core.scheduler.check()
+    assert num_interrupts == 60
+    assert client._core.stats().kv_pages_used == 0 and front.num_open == 0
+    deltas = run_alone(front, [3])
+    assert deltas == truth("x", [3], max_tokens=4)
+
+
+def run_alone(front: Frontend, prompt: list[int]) -> list[int]:
+    front.open(front.prepare(prompt, SamplingParams(temperature=0, max_tokens=4)))
+    return [token for delta in front.run() for token in delta.token_ids]
+
+
 def test_leaving_the_iterator_ends_the_requests() -> None:
     front, client = inline()
     for i in range(3):
@@ -313,8 +347,7 @@ def test_an_exception_in_a_step_reaches_the_caller_and_the_engine_stays_usable()
         list(front.run())
     assert front.num_open == 0 and client._core.stats().kv_pages_used == 0
     client._core.scheduler.check()
-    front.open(front.prepare([3], SamplingParams(temperature=0, max_tokens=4)))
-    assert [token for delta in front.run() for token in delta.token_ids] == truth("x", [3], max_tokens=4)
+    assert run_alone(front, [3]) == truth("x", [3], max_tokens=4)
 
 
 async def collect(front: Frontend, prompt: list[int], **sampling: object) -> list[Delta]:
