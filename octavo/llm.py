@@ -49,7 +49,8 @@ class EngineHandle:
         local = replace(
             args, model=str(files.path), revision=None, served_model_name=args.served_model_name or args.model
         )
-        client = ChildClient([sys.executable, "-m", "octavo.wiring"], local)
+        # -P: a struct.py in the user's working directory is not ours to import
+        client = ChildClient([sys.executable, "-P", "-m", "octavo.wiring"], local)
         try:
             return cls(args, client, ModelText(args, files))
         except BaseException:
