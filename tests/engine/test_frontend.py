@@ -286,6 +286,7 @@ def test_many_requests_run_in_the_callers_thread() -> None:
         assert tokens[str(i)] == truth("x", [i + 2, 5], max_tokens=9)
         assert text[str(i)] == text_of(tokens[str(i)])
     assert client._core.stats().kv_pages_used == 0
+    assert not front._streams and not front._routes
 
 
 def test_the_end_of_an_aborted_request_is_not_taken_for_that_of_the_next_of_its_name() -> None:

@@ -46,6 +46,10 @@ def live(seed: int, num_steps: int) -> Harness:
             assert step - waiting_since[name] < 10 * 4 * 48 * 4, f"{name} starves"
     harness.outputs = {key: out for key, out in harness.outputs.items() if not out.finish_reason}
     harness.run()
+    scheduler = harness.core.scheduler
+    assert not scheduler._siblings and not scheduler._in_flight, "something is kept of requests that have ended"
+    assert len(harness.runner.rows) <= lim.max_num_seqs
+    assert sum(map(len, scheduler.space.pool._cached)) <= lim.num_pages
     return harness
 
 
