@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import logging
 import socket
@@ -66,32 +67,38 @@ def run(options: argparse.Namespace) -> int:
     _log(options.log_level)
     names = tuple(options.served_model_name or ())
     args = engine_args(options, served_model_name=names[0] if names else None)
-    listener = bind(options.host, options.port)
-    host, number = options.host, listener.getsockname()[1]
-    from octavo.llm import EngineHandle
+    with contextlib.closing(bind(options.host, options.port)) as listener:
+        from octavo.llm import EngineHandle
 
-    engine = EngineHandle.start(args)  # the child loads while this process imports the web stack
-    try:
-        from octavo.server.app import create_app
-        from octavo.server.launch import serve
-
-        engine.wait_ready()
-        settings = ServerSettings(
-            host=host,
-            port=number,
-            api_keys=tuple(options.api_key or ()),
-            served_names=names,
-            cors_origins=options.cors_origins,
-            drain_timeout_s=options.drain_timeout,
-            access_log=options.access_log,
-        )
-        app = create_app(engine, settings)
-        _announce(engine, host, number, time.monotonic() - begin)
-        serve(app, listener, settings, engine.close)
-    finally:
-        engine.stop()
-        listener.close()
+        engine = EngineHandle.start(args)  # the child loads while this process imports the web stack
+        try:
+            _answer(engine, listener, options, names, begin)
+        finally:
+            engine.stop()
     return 0
+
+
+def _answer(
+    engine: EngineHandle, listener: socket.socket, options: argparse.Namespace, names: tuple[str, ...], begin: float
+) -> None:
+    """Serves until told to stop."""
+    from octavo.server.app import create_app
+    from octavo.server.launch import serve
+
+    engine.wait_ready()
+    number = listener.getsockname()[1]
+    settings = ServerSettings(
+        host=options.host,
+        port=number,
+        api_keys=tuple(options.api_key or ()),
+        served_names=names,
+        cors_origins=options.cors_origins,
+        drain_timeout_s=options.drain_timeout,
+        access_log=options.access_log,
+    )
+    app = create_app(engine, settings)
+    _announce(engine, options.host, number, time.monotonic() - begin)
+    serve(app, listener, settings, engine.close)
 
 
 def _log(level: str) -> None:
@@ -111,9 +118,13 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(2048)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(2048)
+        except BaseException:
+            listener.close()
+            raise
     except OSError as error:
         advice = "Choose an address of this machine with --host."
         if error.errno == errno.EADDRINUSE:
