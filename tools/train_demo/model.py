@@ -117,12 +117,15 @@ class DemoModel(nn.Module):
         self._init_weights()
 
     def _init_weights(self) -> None:
+        """Normal weights; the head starts as half the embedding, so that copying one word is copying every word."""
         for name, p in self.named_parameters():
             if p.ndim == 2:
                 nn.init.normal_(p, std=0.1 if "embed" in name else 0.02)
             if name.endswith(("o_proj.weight", "down_proj.weight")):
                 with torch.no_grad():
                     p.mul_((2 * self.cfg.num_layers) ** -0.5)
+        with torch.no_grad():
+            self.lm_head.weight.copy_(self.model.embed_tokens.weight * 0.5)
 
     def hidden(
         self, ids: Tensor, positions: Tensor | None = None, past: KvCache | None = None, mask: Tensor | None = None

@@ -29,9 +29,9 @@ class DemoConfig:
 class Recipe:
     """All that decides the weights besides the generator."""
 
-    steps: int = 1700
+    steps: int = 1440
     # (step, share of the peak learning rate), linear between
-    schedule: tuple[tuple[int, float], ...] = ((0, 0.0), (50, 1.0), (600, 1.0), (1700, 0.01))
+    schedule: tuple[tuple[int, float], ...] = ((0, 0.0), (50, 1.0), (450, 1.0), (1440, 0.01))
     dialogues: int = 40  # a step and worker
     muon_rate: float = 0.01
     adam_rate: float = 2e-3

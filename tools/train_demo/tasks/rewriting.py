@@ -117,10 +117,13 @@ def sentence_parts(draw: Draw) -> tuple[str, tuple[str, str, str], str]:
     return subject, verb, f"the {noun}"
 
 
+CASE_WORDS = (*words.ANIMALS, *words.FOODS, *words.COLOUR_WORDS)
+
+
 def case(draw: Draw) -> Made:
     """Upper or lower case of two to four words, or of a sentence."""
     if draw.chance(0.5):
-        s = " ".join(draw.rng.sample(words.SPELLING, draw.rng.randrange(1, 5)))
+        s = " ".join(draw.rng.sample(CASE_WORDS, draw.rng.randrange(1, 5)))
         draw.combo("case", s)
     else:
         subject, verb, obj = sentence_parts(draw)
@@ -229,5 +232,15 @@ def look_up_drill(draw: Draw) -> Made:
     return Made([user(text), assistant(", ".join(f"{k}{sign}{pairs[k]}" for k in keys))])
 
 
-DRILLS = ((copy_drill, 4.0), (look_up_drill, 5.0))
+def case_drill(draw: Draw) -> Made:
+    """Many words in upper or lower case: practice, in training only."""
+    pool = (*CASE_WORDS, *words.NOUNS)
+    s = " ".join(draw.rng.sample(pool, draw.rng.randrange(4, 10)))
+    draw.combo("case", s)
+    if draw.chance(0.55):
+        return Made([user(draw.phrase(UPPER, s=s)), assistant(s.upper())])
+    return Made([user(draw.phrase(LOWER, s=s.upper() if draw.chance(0.6) else s.title())), assistant(s)])
+
+
+DRILLS = ((copy_drill, 2.0), (look_up_drill, 3.0), (case_drill, 4.0))
 TASKS = ((case, 3.0), (grammar, 3.0), (polite, 1.2), (replace, 1.5), (repeat, 1.0))

@@ -257,5 +257,5 @@ def drill(draw: Draw) -> Made:
     return Made([user(draw.phrase(DRILL, l=", ".join(chosen))), assistant(", ".join("-".join(w) for w in chosen))])
 
 
-DRILLS = ((drill, 1.5),)
+DRILLS = ((drill, 3.0),)
 TASKS = ((letters_task, 5.0), (lists, 3.0), (ranges, 1.0), (alphabet, 0.8))
