@@ -111,6 +111,9 @@ void bind_weights(nb::module_& m) {
         "format"_a, "n"_a, "k"_a);
   m.def("act_kind", [](int format) { return static_cast<int>(act_kind(format_of(format))); }, "format"_a);
   m.def("act_bytes", [](int kind, int64_t k) { return act_bytes(static_cast<ActKind>(kind), k); }, "kind"_a, "k"_a);
+  m.def("gated_scratch_bytes", [](int gate, int up, int64_t k) {
+    return GatedStage::worker_bytes(format_of(gate), format_of(up), k);
+  }, "gate"_a, "up"_a, "k"_a);
   m.def("linear_scratch_bytes", [](int format, int64_t k) { return scratch_bytes(format_of(format), k); }, "format"_a,
         "k"_a);
 }
@@ -230,6 +233,20 @@ void add_attention(Program& program, Buffer q, Buffer out, std::shared_ptr<KvPag
   program.add(std::make_unique<MergeStage>(task));
 }
 
+void add_gated(Program& program, int extent, std::shared_ptr<Matrix> gate, std::shared_ptr<Matrix> up, Buffer act,
+               Buffer out, std::shared_ptr<Vector> gate_bias, std::shared_ptr<Vector> up_bias, int activation,
+               int kind) {
+  const PackedWeight &g = gate->packed(), &u = up->packed();
+  check(g.n == u.n && g.k == u.k, "gated: gate and up differ in shape");
+  check(act_kind(g.format) == act_kind(u.format), "gated: gate and up read different activations");
+  check(kind == 0 || g.n % act_block == 0, "gated: outputs are not whole blocks of activations");
+  for (const auto& bias : {gate_bias, up_bias})
+    check(!bias || static_cast<int64_t>(bias->values.size()) == g.n, "gated: a bias has another width");
+  GatedTask task{std::move(gate), std::move(up), act, out, std::move(gate_bias), std::move(up_bias),
+                 static_cast<Activation>(activation), static_cast<ActKind>(kind)};
+  program.add(std::make_unique<GatedStage>(static_cast<Extent>(extent), std::move(task)));
+}
+
 std::shared_ptr<const Step> prepare(const Program& program, Array<int32_t> token_ids, Array<int32_t> positions,
                                     Array<int32_t> row_starts, Array<int32_t> context_lens,
                                     const std::vector<Table<int32_t>>& page_tables, Array<int32_t> sample_rows) {
@@ -295,6 +312,8 @@ void bind_program(nb::module_& m) {
              check(!batch.tasks.empty(), "a linear stage has at least one product");
              self.add(std::make_unique<LinearStage>(static_cast<Extent>(extent), std::move(batch.tasks)));
            }, "extent"_a, "batch"_a)
+      .def("add_gated", &add_gated, "extent"_a, "gate"_a, "up"_a, "act"_a, "out"_a, "gate_bias"_a.none(),
+           "up_bias"_a.none(), "activation"_a, "kind"_a)
       .def("add_attention", &add_attention, "q"_a, "out"_a, "pages"_a, "place"_a, "group"_a, "num_heads"_a,
            "window"_a, "scale"_a, "soft_cap"_a, "sinks"_a.none(), "partials"_a)
       .def("seal", &Program::seal, "token_bytes"_a, "sample_bytes"_a, "fixed_bytes"_a, "worker_bytes"_a)

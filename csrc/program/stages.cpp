@@ -19,6 +19,7 @@ double multiply_rate(ActKind kind) { return kind == ActKind::q8 ? 150.0 : kind =
 // Rows above which a panel of weights is not unpacked for more of them at once, and below which tiles do not shrink.
 constexpr int64_t kLargestTile = 256;
 constexpr int64_t kSmallestTile = 64;
+constexpr int64_t kFewRows = 4;
 
 double chunk_ns(double total_ns, int workers) {
   return std::clamp(total_ns / (kChunksPerWorker * workers), kShortest, kLongest);
@@ -50,34 +51,83 @@ void RowStage::work(const Frame& f, int64_t chunk, int) const {
   for (const auto& op : ops_) op->run(f, begin, end);
 }
 
+namespace {
+
+// Cost of one group of 16 outputs: its bytes are streamed once per tile of rows, its products made for every row.
+double group_ns(const Frame& f, const PackedWeight& w, int64_t rows) {
+  const double products = static_cast<double>(rows * w.k * lanes) / multiply_rate(act_kind(w.format)) * f.slowness;
+  return std::max(static_cast<double>(group_bytes(w.format, w.k)) / kStreamBytes, products);
+}
+
+// Groups per part: few rows walk several groups at once, which kernels do for multiples of four.
+int64_t rounded_grain(int64_t grain, int64_t rows, int64_t groups) {
+  if (grain > 4) grain -= grain % 4;
+  else if (rows <= kFewRows) grain = 4;
+  return std::clamp<int64_t>(grain, 1, groups);
+}
+
+// The cut of one product into parts of about `wanted` nanoseconds; `weights` products are made in each part.
+Cut cut_of(const Frame& f, const PackedWeight& w, int64_t rows, double wanted, int64_t weights) {
+  Cut cut{};
+  cut.groups = group_count(w.n);
+  cut.row_tile = std::min(rows, kLargestTile);
+  const auto ns = [&] { return static_cast<double>(weights) * group_ns(f, w, cut.row_tile); };
+  while (cut.row_tile > kSmallestTile && ns() > wanted) cut.row_tile = (cut.row_tile + 1) / 2;
+  cut.grain = rounded_grain(static_cast<int64_t>(wanted / ns()), rows, cut.groups);
+  return cut;
+}
+
+int64_t count_parts(Cut& cut, int64_t rows) {
+  cut.group_chunks = ceil_div(cut.groups, cut.grain);
+  return cut.group_chunks * ceil_div(rows, cut.row_tile);
+}
+
+// Products of a part of a weight, its output group_begin at `out`.
+void multiply_part(const Frame& f, const PackedWeight& w, const Buffer& act, const Part& part, Rows out,
+                   Epilogue epilogue, uint8_t* scratch) {
+  Product product;
+  product.weight = w;
+  product.act = f.at(act) + part.row * act.stride;
+  product.act_stride = static_cast<size_t>(act.stride);
+  product.rows = part.rows;
+  product.out = out.data - part.group_begin * lanes;
+  product.ld_out = out.ld;
+  product.group_begin = part.group_begin;
+  product.group_end = part.group_end;
+  product.epilogue = epilogue;
+  product.scratch = scratch;
+  f.linear->multiply(product);
+}
+
+void add_bias(const Frame& f, const VectorRef& bias, int64_t column, Rows out, int64_t rows, int64_t width) {
+  if (bias) f.ops->add_bias({out.data, out.ld}, bias->values.data() + column, out, 0, rows, width);
+}
+
+}  // namespace
+
+Part Cut::part(int64_t chunk, int64_t rows) const {
+  const int64_t local = chunk - first_chunk;
+  const int64_t row = local / group_chunks * row_tile;
+  const int64_t group = local % group_chunks * grain;
+  return {row, std::min(row_tile, rows - row), group, std::min(groups, group + grain)};
+}
+
 LinearStage::LinearStage(Extent extent, std::vector<LinearTask> tasks)
     : extent_(extent), tasks_(std::move(tasks)), cuts_(tasks_.size()) {}
 
 int64_t LinearStage::open(const Frame& f) {
   rows_ = f.rows(extent_);
   if (rows_ == 0) return 0;
-  // Cost of one group of 16 outputs: its bytes are streamed once per tile of rows, its products made for every row.
-  const auto group_ns = [&](const PackedWeight& w, int64_t rows) {
-    const double products = static_cast<double>(rows * w.k * lanes) / multiply_rate(act_kind(w.format)) * f.slowness;
-    return std::max(static_cast<double>(group_bytes(w.format, w.k)) / kStreamBytes, products);
-  };
   double total = 0;
   for (const LinearTask& task : tasks_) {
     const PackedWeight& w = task.weight->packed();
-    total += group_ns(w, rows_) * static_cast<double>(group_count(w.n));
+    total += group_ns(f, w, rows_) * static_cast<double>(group_count(w.n));
   }
-  const double wanted = chunk_ns(total, f.num_workers);
   int64_t chunks = 0;
   for (size_t i = 0; i < tasks_.size(); ++i) {
-    const PackedWeight& w = tasks_[i].weight->packed();
-    Cut& cut = cuts_[i];
-    cut.groups = group_count(w.n);
-    cut.row_tile = std::min(rows_, kLargestTile);
-    while (cut.row_tile > kSmallestTile && group_ns(w, cut.row_tile) > wanted) cut.row_tile = (cut.row_tile + 1) / 2;
-    cut.grain = std::clamp<int64_t>(static_cast<int64_t>(wanted / group_ns(w, cut.row_tile)), 1, cut.groups);
-    cut.group_chunks = ceil_div(cut.groups, cut.grain);
-    cut.first_chunk = chunks;
-    chunks += cut.group_chunks * ceil_div(rows_, cut.row_tile);
+    cuts_[i] = cut_of(f, tasks_[i].weight->packed(), rows_, chunk_ns(total, f.num_workers), 1);
+    cuts_[i].first_chunk = chunks;
+    chunks += count_parts(cuts_[i], rows_);
   }
   return chunks;
 }
@@ -85,36 +135,65 @@ int64_t LinearStage::open(const Frame& f) {
 void LinearStage::work(const Frame& f, int64_t chunk, int worker) const {
   size_t i = tasks_.size() - 1;
   while (cuts_[i].first_chunk > chunk) --i;
-  const Cut& cut = cuts_[i];
-  const int64_t local = chunk - cut.first_chunk;
-  const int64_t row = local / cut.group_chunks * cut.row_tile;
-  const int64_t group = local % cut.group_chunks * cut.grain;
-  run(f, tasks_[i], row, std::min(cut.row_tile, rows_ - row), group, std::min(cut.groups, group + cut.grain), worker);
+  const LinearTask& task = tasks_[i];
+  const PackedWeight& w = task.weight->packed();
+  const Part part = cuts_[i].part(chunk, rows_);
+  const int64_t column = part.group_begin * lanes, width = std::min(w.n, part.group_end * lanes) - column;
+  const Rows all = f.out(task.out);
+  const Rows out{all.data + part.row * all.ld + column, all.ld};
+  multiply_part(f, w, task.act, part, out, task.epilogue, f.worker(worker));
+  add_bias(f, task.bias, column, out, part.rows, width);
+  const ConstRows same{out.data, out.ld};
+  if (task.soft_cap > 0) f.ops->soft_cap(same, task.factor, task.soft_cap, out, 0, part.rows, width);
+  else if (task.factor != 1.0f) f.ops->scale(same, task.factor, out, 0, part.rows, width);
 }
 
-void LinearStage::run(const Frame& f, const LinearTask& task, int64_t row, int64_t rows, int64_t group_begin,
-                      int64_t group_end, int worker) const {
-  const PackedWeight& w = task.weight->packed();
-  const Rows out = f.out(task.out);
-  Product product;
-  product.weight = w;
-  product.act = f.at(task.act) + row * task.act.stride;
-  product.act_stride = static_cast<size_t>(task.act.stride);
-  product.rows = rows;
-  product.out = out.data + row * out.ld;
-  product.ld_out = out.ld;
-  product.group_begin = group_begin;
-  product.group_end = group_end;
-  product.epilogue = task.epilogue;
-  product.scratch = f.worker(worker);
-  f.linear->multiply(product);
+GatedStage::GatedStage(Extent extent, GatedTask task)
+    : extent_(extent),
+      task_(std::move(task)),
+      tiles_(worker_bytes(task_.gate->packed().format, task_.up->packed().format, task_.gate->packed().k) -
+             2 * kTileFloats * sizeof(float)) {}
 
-  const int64_t column = group_begin * lanes, width = std::min(w.n, group_end * lanes) - column;
-  const Rows part{product.out + column, out.ld};
-  const ConstRows same{part.data, part.ld};
-  if (task.bias) f.ops->add_bias(same, task.bias->values.data() + column, part, 0, rows, width);
-  if (task.soft_cap > 0) f.ops->soft_cap(same, task.factor, task.soft_cap, part, 0, rows, width);
-  else if (task.factor != 1.0f) f.ops->scale(same, task.factor, part, 0, rows, width);
+size_t GatedStage::worker_bytes(Format gate, Format up, int64_t k) {
+  const size_t scratch = std::max(scratch_bytes(gate, k), scratch_bytes(up, k));
+  return (scratch + 63) / 64 * 64 + 2 * kTileFloats * sizeof(float);
+}
+
+int64_t GatedStage::open(const Frame& f) {
+  rows_ = f.rows(extent_);
+  if (rows_ == 0) return 0;
+  const PackedWeight &gate = task_.gate->packed(), &up = task_.up->packed();
+  const double both = group_ns(f, gate, rows_) + group_ns(f, up, rows_);
+  const double wanted = chunk_ns(both * static_cast<double>(group_count(gate.n)), f.num_workers);
+  cut_ = cut_of(f, group_bytes(gate.format, gate.k) > group_bytes(up.format, up.k) ? gate : up, rows_, wanted, 2);
+  // A part's tiles fit their place, and its columns are whole blocks of activations.
+  constexpr int64_t pair = act_block / lanes;
+  const int64_t fitting = kTileFloats / (cut_.row_tile * act_block) * pair;
+  cut_.grain = std::min(std::max(cut_.grain / pair * pair, pair), fitting);
+  return count_parts(cut_, rows_);
+}
+
+void GatedStage::work(const Frame& f, int64_t chunk, int worker) const {
+  const PackedWeight &gate = task_.gate->packed(), &up = task_.up->packed();
+  const Part part = cut_.part(chunk, rows_);
+  const int64_t column = part.group_begin * lanes, width = std::min(gate.n, part.group_end * lanes) - column;
+  const int64_t ld = (part.group_end - part.group_begin) * lanes;
+  auto* tiles = reinterpret_cast<float*>(f.worker(worker) + tiles_);
+  const Rows gates{tiles, ld}, ups{tiles + kTileFloats, ld};
+  multiply_part(f, gate, task_.act, part, gates, Epilogue::store, f.worker(worker));
+  add_bias(f, task_.gate_bias, column, gates, part.rows, width);
+  multiply_part(f, up, task_.act, part, ups, Epilogue::store, f.worker(worker));
+  add_bias(f, task_.up_bias, column, ups, part.rows, width);
+
+  const bool plain = task_.kind == ActKind::f32;
+  const Rows all = f.out(task_.out);
+  const Rows out = plain ? Rows{all.data + part.row * all.ld + column, all.ld} : gates;
+  f.ops->gated({gates.data, ld}, {ups.data, ld}, out, 0, part.rows, width, task_.activation);
+  if (plain) return;
+  const int64_t offset = task_.kind == ActKind::q8 ? column / act_block * int64_t{sizeof(ActBlock)} : column * 2;
+  uint8_t* to = f.at(task_.out) + part.row * task_.out.stride + offset;
+  for (int64_t r = 0; r < part.rows; ++r, to += task_.out.stride)
+    f.linear->quantize(task_.kind, gates.data + r * ld, ld, 1, width, to);
 }
 
 namespace {

@@ -44,6 +44,30 @@ struct LinearTask {
   float soft_cap = 0.0f;
 };
 
+// activation(gate product) * up product, and its quantization, while both are in cache: neither goes to memory.
+struct GatedTask {
+  MatrixRef gate, up;             // of one shape
+  Buffer act;                     // of both formats' kind
+  Buffer out;                     // rows of `kind`
+  VectorRef gate_bias, up_bias;   // may be null
+  Activation activation;
+  ActKind kind;                   // f32: plain floats
+};
+
+// A part of a product: some rows, some groups of 16 outputs.
+struct Part {
+  int64_t row, rows;
+  int64_t group_begin, group_end;
+};
+
+// How a product is cut into parts.
+struct Cut {
+  int64_t groups, grain;  // all groups of 16 outputs, groups of a part
+  int64_t row_tile;
+  int64_t first_chunk, group_chunks;
+  Part part(int64_t chunk, int64_t rows) const;
+};
+
 // Products that do not depend on each other, over the same rows.
 class LinearStage final : public Stage {
  public:
@@ -52,17 +76,29 @@ class LinearStage final : public Stage {
   void work(const Frame& frame, int64_t chunk, int worker) const override;
 
  private:
-  struct Cut {
-    int64_t groups, grain;  // all groups of 16 outputs, groups of a chunk
-    int64_t row_tile;
-    int64_t first_chunk, group_chunks;
-  };
-  void run(const Frame& frame, const LinearTask& task, int64_t row, int64_t rows, int64_t group_begin,
-           int64_t group_end, int worker) const;
   Extent extent_;
   std::vector<LinearTask> tasks_;
   std::vector<Cut> cuts_;
   int64_t rows_ = 0;
+};
+
+class GatedStage final : public Stage {
+ public:
+  // Floats of a tile of gates, and of ups, in a worker's memory, after what the products need.
+  static constexpr int64_t kTileFloats = 16384;
+
+  GatedStage(Extent extent, GatedTask task);
+  // A worker's memory that a stage over such weights needs.
+  static size_t worker_bytes(Format gate, Format up, int64_t k);
+  int64_t open(const Frame& frame) override;
+  void work(const Frame& frame, int64_t chunk, int worker) const override;
+
+ private:
+  Extent extent_;
+  GatedTask task_;
+  Cut cut_{};
+  int64_t rows_ = 0;
+  size_t tiles_;  // their offset in a worker's memory
 };
 
 struct AttentionTask {

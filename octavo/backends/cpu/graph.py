@@ -220,6 +220,24 @@ class Linear(Instruction):
 
 
 @dataclass(frozen=True, eq=False)
+class GatedLinear(Instruction):
+    """activation(gate product) * up product, quantized to `kind` (0: floats), without a way through memory."""
+
+    out: Value
+    act: Value
+    gate: Linear
+    up: Linear
+    activation: Activation
+    kind: int
+
+    def emit(self, program: _kernels.Program, extent: int, at: Place) -> None:
+        biases = [None if part.bias is None else _vector(part.bias) for part in (self.gate, self.up)]
+        gate, up = _matrix(self.gate.weight), _matrix(self.up.weight)
+        activation = ACTIVATIONS[self.activation]
+        program.add_gated(extent, gate, up, at(self.act), at(self.out), biases[0], biases[1], activation, self.kind)
+
+
+@dataclass(frozen=True, eq=False)
 class Attention(Instruction):
     out: Value
     q: Value

@@ -16,9 +16,12 @@ from octavo.backends.cpu.graph import (
     Add,
     Attention,
     Extent,
+    Gated,
+    GatedLinear,
     Gather,
     Instruction,
     Linear,
+    Quantize,
     RowInstruction,
     StoreKv,
     Value,
@@ -26,7 +29,7 @@ from octavo.backends.cpu.graph import (
 )
 from octavo.backends.cpu.recorder import Recording
 
-StageKind = Literal["rows", "linear", "attention"]
+StageKind = Literal["rows", "linear", "gated", "attention"]
 _FLOAT_BYTES = 4
 
 
@@ -63,7 +66,7 @@ def plan(recording: Recording, max_tokens: int, max_samples: int, *, fuse: bool 
     instructions = list(recording.instructions)
     pinned = {value.index for value in recording.outputs.values()}
     if fuse:
-        instructions = add_residuals(instructions, pinned)
+        instructions = add_residuals(gate_products(instructions, pinned), pinned)
         stages = _staged(instructions)
     else:
         stages = [Stage(_kind(i), _extent(i), (i,)) for i in instructions]
@@ -81,6 +84,34 @@ def plan(recording: Recording, max_tokens: int, max_samples: int, *, fuse: bool 
 
 
 # ---------------------------------------------------------------- fusing
+
+
+def gate_products(instructions: Sequence[Instruction], pinned: set[int]) -> list[Instruction]:
+    """Two products of one activation that only meet in a Gated become one instruction, with the Quantize behind it."""
+    readers = _readers(instructions)
+    makers = {i.out.index: n for n, i in enumerate(instructions) if i.out is not None}
+    result: dict[int, Instruction] = dict(enumerate(instructions))
+    for n, instruction in enumerate(instructions):
+        if not isinstance(instruction, Gated):
+            continue
+        at = [makers[value.index] for value in (instruction.gate, instruction.up)]
+        gate, up = (instructions[m] for m in at)
+        if not (isinstance(gate, Linear) and isinstance(up, Linear) and gate.act is up.act):
+            continue
+        products = (gate.out.index, up.out.index)
+        if gate is up or any(readers[p] != [n] or p in pinned for p in products):
+            continue
+        if not all(part.factor == 1.0 and part.soft_cap == 0.0 for part in (gate, up)):
+            continue
+        for m in at:
+            del result[m]
+        out, kind, place = instruction.out, 0, n
+        after = [instructions[r] for r in readers[out.index]]
+        if len(after) == 1 and isinstance(after[0], Quantize) and out.index not in pinned and not out.width % 32:
+            place, out, kind = readers[out.index][0], after[0].out, after[0].kind
+            del result[n]
+        result[place] = GatedLinear(out, gate.act, gate, up, instruction.activation, kind)
+    return [result[n] for n in sorted(result)]
 
 
 def add_residuals(instructions: Sequence[Instruction], pinned: set[int]) -> list[Instruction]:
@@ -128,7 +159,7 @@ def _readers(instructions: Iterable[Instruction]) -> dict[int, list[int]]:
 
 
 def _staged(instructions: Sequence[Instruction]) -> list[Stage]:
-    """Rounds of what is ready: first all row instructions of one extent, then all products, then one attention."""
+    """Rounds of what is ready: first all row instructions of one extent, then all products, then one of the others."""
     waiting_for, unblocks = _dependencies(instructions)
     ready = {n for n in range(len(instructions)) if not waiting_for[n]}
     stages = []
@@ -158,7 +189,7 @@ def _staged(instructions: Sequence[Instruction]) -> list[Stage]:
         else:
             first = min(ready)
             done(first)
-            stages.append(Stage("attention", _extent(instructions[first]), (instructions[first],)))
+            stages.append(Stage(_kind(instructions[first]), _extent(instructions[first]), (instructions[first],)))
     return stages
 
 
@@ -188,7 +219,9 @@ def _dependencies(instructions: Sequence[Instruction]) -> tuple[list[set[int]], 
 def _kind(instruction: Instruction) -> StageKind:
     if isinstance(instruction, RowInstruction):
         return "rows"
-    return "linear" if isinstance(instruction, Linear) else "attention"
+    if isinstance(instruction, Linear):
+        return "linear"
+    return "gated" if isinstance(instruction, GatedLinear) else "attention"
 
 
 def _extent(instruction: Instruction) -> Extent:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from octavo import _kernels
-from octavo.backends.cpu.graph import Attention, Instruction, Linear, RowInstruction, Value, aligned
+from octavo.backends.cpu.graph import Attention, GatedLinear, Instruction, Linear, RowInstruction, Value, aligned
 from octavo.backends.cpu.planner import Plan, Stage
 from octavo.backends.cpu.recorder import Recording
 from octavo.backends.ops import F32, KvLayout, ProgramLimits, StepInputs
@@ -35,21 +35,30 @@ class Sizes:
 
 def sizes_of(plan: Plan, limits: ProgramLimits, num_workers: int) -> Sizes:
     """The arena's parts at the largest step."""
-    attentions = [i for stage in plan.stages for i in stage.instructions if isinstance(i, Attention)]
-    linears = [i for stage in plan.stages for i in stage.instructions if isinstance(i, Linear)]
+    instructions = [i for stage in plan.stages for i in stage.instructions]
+    attentions = [i for i in instructions if isinstance(i, Attention)]
     max_partials = _kernels.attention_partial_limit(limits.max_rows, limits.max_context, num_workers)
     partial_floats, worker_bytes = 0, 0
     for attention in attentions:
         head_dim = attention.kv.layout.head_dim
         partial_floats = max(partial_floats, _kernels.attention_partial_floats(attention.num_heads, head_dim))
         worker_bytes = max(worker_bytes, _kernels.attention_workspace_floats(head_dim) * _FLOAT_BYTES)
-    for linear in linears:
-        needed = _kernels.linear_scratch_bytes(linear.weight.format_number, linear.weight.shape[1])
-        worker_bytes = max(worker_bytes, needed)
+    worker_bytes = max([worker_bytes, *(_product_bytes(i) for i in instructions)])
     fixed_bytes = plan.output_bytes + aligned(max_partials * partial_floats * _FLOAT_BYTES)
     return Sizes(
         plan.token_bytes, plan.sample_bytes, fixed_bytes, worker_bytes, plan.output_bytes, max_partials
     )  # fmt: skip
+
+
+def _product_bytes(instruction: Instruction) -> int:
+    """What a worker needs for the products of an instruction."""
+    match instruction:
+        case Linear(weight=weight):
+            return _kernels.linear_scratch_bytes(weight.format_number, weight.shape[1])
+        case GatedLinear(gate=gate, up=up):
+            formats = gate.weight.format_number, up.weight.format_number
+            return _kernels.gated_scratch_bytes(*formats, gate.weight.shape[1])
+    return 0
 
 
 def step_limits(
@@ -140,6 +149,9 @@ class CpuProgram:
             for linear in _of(stage, Linear):
                 linear.emit(batch, self._at)
             self._program.add_linear(_REGIONS[stage.extent], batch)
+        elif stage.kind == "gated":
+            for gated in _of(stage, GatedLinear):
+                gated.emit(self._program, _REGIONS[stage.extent], self._at)
         else:
             for attention in _of(stage, Attention):
                 attention.emit(self._program, self._at, partials)

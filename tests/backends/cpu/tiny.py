@@ -79,6 +79,7 @@ def tensors(format: str) -> dict[str, HostTensor]:
             found[f"{layer}.{name}"] = random_matrix(rng, f"{layer}.{name}", shape, format)
         for name in ("norm", "ffn_norm", "q_bias"):
             found[f"{layer}.{name}"] = HostTensor.from_float32(f"{layer}.{name}", 1 + _normal(rng, HIDDEN) / 10)
+    found["up_bias"] = HostTensor.from_float32("up_bias", _normal(rng, INNER))
     return found
 
 
