@@ -92,7 +92,7 @@ class EngineHandle:
         return self.frontend.alive
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-        return self.text.tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        return self.text.encode(text, add_special_tokens=add_special_tokens, limit=self.info.max_model_len)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         return self.text.tokenizer.decode(token_ids, skip_special_tokens=False)
@@ -119,7 +119,7 @@ class EngineHandle:
             continue_final_message=continue_final_message,
             variables=variables,
         )
-        return self.text.encode_rendered(prompt)
+        return self.text.encode_rendered(prompt, limit=self.info.max_model_len)
 
     def generate(
         self,
@@ -199,7 +199,8 @@ class LLM:
             InvalidRequestError: a prompt or a control that cannot be served; nothing has been computed then.
         """
         asked = [as_prompt(p) for p in as_prompt_list(prompts)]
-        ids = [p if isinstance(p, list) else self.text.tokenizer.encode(p) for p in asked]
+        limit = self.info.max_model_len
+        ids = [p if isinstance(p, list) else self.text.encode(p, limit=limit) for p in asked]
         texts = [p if isinstance(p, str) else None for p in asked]
         return self._run(texts, ids, sampling_params, use_tqdm=use_tqdm, priority=priority)
 
@@ -227,7 +228,7 @@ class LLM:
             )
             for conversation in conversations
         ]
-        ids = [self.text.encode_rendered(text) for text in texts]
+        ids = [self.text.encode_rendered(text, limit=self.info.max_model_len) for text in texts]
         return self._run(list(texts), ids, sampling_params, use_tqdm=use_tqdm, priority=None)
 
     def stream_chat(self, messages: Conversation, sampling_params: SamplingParams) -> Generator[str, None, None]:

@@ -28,16 +28,21 @@ class InvalidRequestError(OctavoError):
 
 
 class PromptTooLongError(InvalidRequestError):
-    """The prompt (and the answer asked for) does not fit the context window."""
+    """The prompt (and the answer asked for) does not fit the context window.
 
-    def __init__(self, num_tokens: int, limit: int, *, param: str | None = "messages") -> None:
+    `counted` is False where `num_tokens` is a lower bound: a text so long that it need not be tokenized.
+    """
+
+    def __init__(self, num_tokens: int, limit: int, *, param: str | None = "messages", counted: bool = True) -> None:
         super().__init__(
-            f"The prompt has {num_tokens} tokens, but the context window holds {limit} including at least one "
-            "token of the answer. Shorten the prompt, or start the server with a larger --max-model-len.",
+            f"The prompt has {'' if counted else 'at least '}{num_tokens} tokens, but this model's maximum context "
+            f"length is {limit}, including at least one token of the answer. Shorten the prompt, or start the server "
+            "with a larger --max-model-len.",
             param=param,
         )
         self.num_tokens = num_tokens
         self.limit = limit
+        self.counted = counted
 
 
 class ChatTemplateError(InvalidRequestError):

@@ -46,6 +46,9 @@ class RequestOutput:
     finished: bool = False
     num_cached_tokens: int = 0
 
+    def __post_init__(self) -> None:
+        self._num_unfinished = sum(not o.finished() for o in self.outputs)
+
     @classmethod
     def blank(cls, request_id: str, prompt: str | None, prompt_ids: Sequence[int], n: int) -> RequestOutput:
         """An output with nothing in it yet."""
@@ -85,7 +88,8 @@ class RequestOutput:
         if delta.finish_reason is not None:
             output.finish_reason = delta.finish_reason
             output.stop_reason = delta.stop_reason
-            self.finished = all(o.finished() for o in self.outputs)
+            self._num_unfinished -= 1
+            self.finished = self._num_unfinished == 0
 
 
 def _by_token(entry: TokenLogprobs, text_of: Callable[[int], str]) -> dict[int, Logprob]:

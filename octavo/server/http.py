@@ -23,6 +23,7 @@ log = logging.getLogger("octavo.server")
 Body = TypeVar("Body", bound=BaseModel)
 T = TypeVar("T")
 ErrorShape = Callable[[OctavoError], dict[str, Any]]
+_LONG_TEXT = 16384  # characters: a few milliseconds of tokenizing
 SERVER_FAILED = "The server failed on this request; its log has the details."
 
 
@@ -115,6 +116,13 @@ def error_response(error: OctavoError, shape: ErrorShape) -> Response:
     if error.status == 503:
         response.headers["Retry-After"] = "1"
     return response
+
+
+async def aside(num_characters: int, work: Callable[[], T]) -> T:
+    """The result of `work`, which walks through so much text: in a thread if that is long, so that streams go on."""
+    if num_characters < _LONG_TEXT:
+        return work()
+    return await asyncio.to_thread(work)
 
 
 async def until_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:

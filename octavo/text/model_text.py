@@ -6,16 +6,19 @@ Knows no engine and no dialect.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from octavo.base.config import EngineArgs
-from octavo.base.errors import ConfigError
+from octavo.base.errors import ConfigError, PromptTooLongError
 from octavo.base.messages import plain_messages
 from octavo.text.chat import ChatTemplate
 from octavo.text.load import TextAssets, load_text
 from octavo.text.sampling_defaults import sampling_defaults
 from octavo.weights.hub import ModelFiles
+
+_SURE_CHARACTERS = 16  # per token: only longer texts are worth a look at how long tokens are
 
 
 class ModelText:
@@ -58,9 +61,25 @@ class ModelText:
         raw = self.tokenizer.token_bytes(token_id)
         return raw.decode("utf-8", "replace") if raw else self.tokenizer.token_text(token_id)
 
-    def encode_rendered(self, prompt: str) -> list[int]:
-        """Token ids of a rendered template, which brings its own special tokens."""
-        return self.tokenizer.encode(prompt, add_special_tokens=False, parse_special=True)
+    def encode(self, text: str, *, add_special_tokens: bool = True, limit: int | None = None) -> list[int]:
+        """Token ids of a text.
+
+        Raises:
+            PromptTooLongError: it has more than `limit` tokens for certain, which is seen without tokenizing it.
+        """
+        if limit is not None and len(text) > _SURE_CHARACTERS * limit:
+            at_least = (len(text) - sum(map(text.count, " \t\r\n"))) // self._longest_token_bytes
+            if at_least >= limit:
+                raise PromptTooLongError(at_least, limit, param="prompt", counted=False)
+        return self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
+
+    def encode_rendered(self, prompt: str, *, limit: int | None = None) -> list[int]:
+        """Token ids of a rendered template, which brings its own special tokens; see `encode`."""
+        return self.encode(prompt, add_special_tokens=False, limit=limit)
+
+    @cached_property
+    def _longest_token_bytes(self) -> int:
+        return max(len(self.tokenizer.token_bytes(i)) for i in range(self.tokenizer.vocab_size))
 
 
 def _known_roles(messages: list[dict[str, Any]], template: ChatTemplate) -> list[dict[str, Any]]:

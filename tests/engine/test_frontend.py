@@ -204,7 +204,7 @@ def test_what_the_model_cannot_do_is_refused_by_name(prompt: list[int], sampling
 
 
 def test_limits_of_context_and_pool_are_told_apart() -> None:
-    with pytest.raises(PromptTooLongError, match="128 tokens, but the context window holds 128"):
+    with pytest.raises(PromptTooLongError, match="128 tokens, but this model's maximum context length is 128"):
         frontend(ScriptedClient([])).prepare([1] * 128, SamplingParams())
     frontend(ScriptedClient([])).prepare([1] * 127, SamplingParams())
     with pytest.raises(InvalidRequestError, match="kv_memory_bytes"):

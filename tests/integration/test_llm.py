@@ -81,6 +81,19 @@ def test_a_prompt_that_does_not_fit_is_refused(llm: LLM) -> None:
     assert all_free(llm)
 
 
+def test_a_hopelessly_long_text_is_refused_without_tokenizing_it(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert llm.text._longest_token_bytes >= 2
+    monkeypatch.setattr(llm.text, "tokenizer", None)
+    for text in ("a" * 10_000_000, "word " * 2_000_000):
+        with pytest.raises(PromptTooLongError, match="at least") as refused:
+            llm.generate(text, GREEDY, use_tqdm=False)
+        assert refused.value.num_tokens >= llm.info.max_model_len
+    monkeypatch.undo()
+    spaces = " " * 1_000_000  # a tokenizer may drop them: they are counted by it
+    with contextlib.suppress(PromptTooLongError):
+        llm.generate(spaces, GREEDY, use_tqdm=False)
+
+
 def test_sampling_params_for_all_or_for_each(llm: LLM) -> None:
     both = llm.generate(["The", "A"], sampling_params=[GREEDY, GREEDY.clone(max_tokens=2)], use_tqdm=False)
     assert [len(o.outputs[0].token_ids) for o in both] == [8, 2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -24,9 +25,11 @@ class FakeEngine:
         self.started = 0
         self.fail_after: int | None = None
         self.raise_after: int | None = None
+        self.encoded_in: list[threading.Thread] = []
         self.info = ModelInfo("fake", "fake", 1_000_000, CONTEXT, 0x110000, "F32", "fp-test")
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        self.encoded_in.append(threading.current_thread())
         return [ord(c) for c in text]
 
     def decode(self, token_ids: Sequence[int]) -> str:

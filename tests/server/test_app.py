@@ -128,6 +128,21 @@ def test_bodies_beyond_the_limit_are_refused() -> None:
         assert answer.status_code == 413
 
 
+def test_long_texts_are_tokenized_beside_the_event_loop() -> None:
+    engine = FakeEngine()
+    with TestClient(create_app(engine)) as http:
+        long = "x" * 50_000
+        for path, short, asked in (
+            ("completions", {"prompt": "x"}, {"prompt": long}),
+            ("chat/completions", {"messages": USER}, {"messages": [{"role": "user", "content": long}]}),
+        ):
+            engine.encoded_in.clear()
+            assert http.post(f"/v1/{path}", json=short).status_code == 200
+            assert http.post(f"/v1/{path}", json=asked).json()["error"]["code"] == "context_length_exceeded"
+            loop, aside = engine.encoded_in
+            assert loop is not aside
+
+
 def test_leaving_a_stream_closes_it_in_the_engine() -> None:
     engine = FakeEngine(delay_s=0.02)
     with real_server(engine) as url:

@@ -13,7 +13,7 @@ from octavo.base.messages import plain_messages
 from octavo.base.sampling import SamplingParams
 from octavo.base.types import AsyncEngine, Delta
 from octavo.server.context import ServerContext
-from octavo.server.http import event, event_stream, json_response, read_json, until_disconnect
+from octavo.server.http import aside, event, event_stream, json_response, read_json, until_disconnect
 from octavo.server.openai import shapes
 from octavo.server.openai.protocol import ChatRequest
 from octavo.server.streams import Usage, begun, collected, failure, merged
@@ -26,7 +26,7 @@ async def chat_completions(request: Request) -> Response:
     body = ChatRequest.of(await read_json(request, context.settings.max_body_bytes))
     engine = context.engine
     sampling = body.chat_sampling(engine.default_sampling())
-    prompt = _prompt(engine, body)
+    prompt = await _prompt(engine, body)
     stream = context.observed(_deltas(engine, body, prompt, sampling), sampling.n)
     model = context.served_name(body.model)
     if body.stream:
@@ -57,7 +57,7 @@ async def chat_completions(request: Request) -> Response:
     return json_response(answer)
 
 
-def _prompt(engine: AsyncEngine, body: ChatRequest) -> list[int]:
+async def _prompt(engine: AsyncEngine, body: ChatRequest) -> list[int]:
     messages = plain_messages(body.messages)
     for i, message in enumerate(messages):
         if message["role"] not in ROLES:
@@ -65,12 +65,16 @@ def _prompt(engine: AsyncEngine, body: ChatRequest) -> list[int]:
                 f"messages[{i}].role is {message['role']!r}; it must be one of {', '.join(ROLES)}.",
                 param=f"messages[{i}].role",
             )
-    return engine.render_chat(
-        messages,
-        add_generation_prompt=body.add_generation_prompt and not body.continue_final_message,
-        continue_final_message=body.continue_final_message,
-        variables=body.chat_template_kwargs,
-    )
+
+    def render() -> list[int]:
+        return engine.render_chat(
+            messages,
+            add_generation_prompt=body.add_generation_prompt and not body.continue_final_message,
+            continue_final_message=body.continue_final_message,
+            variables=body.chat_template_kwargs,
+        )
+
+    return await aside(sum(len(message["content"]) + 16 for message in messages), render)
 
 
 def _deltas(
@@ -81,7 +85,7 @@ def _deltas(
             prompt, sampling, request_id=body.request_id, priority=body.priority, cache_salt=body.cache_salt
         )
     except PromptTooLongError as e:  # here the prompt's field is called messages
-        raise PromptTooLongError(e.num_tokens, e.limit, param="messages") from e
+        raise PromptTooLongError(e.num_tokens, e.limit, counted=e.counted) from e
 
 
 def _head(model: str, engine: AsyncEngine, kind: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from octavo.base.sampling import SamplingParams
 from octavo.base.types import AsyncEngine, Delta, TokenLogprobs
 from octavo.server.context import ServerContext
-from octavo.server.http import event, event_stream, json_response, read_json, until_disconnect
+from octavo.server.http import aside, event, event_stream, json_response, read_json, until_disconnect
 from octavo.server.openai import shapes
 from octavo.server.openai.protocol import CompletionRequest
 from octavo.server.streams import Completion, Usage, begun, collected, failure, merged, without_output
@@ -23,7 +23,7 @@ async def completions(request: Request) -> Response:
     engine = context.engine
     sampling = body.completion_sampling(engine.default_sampling())
     given = body.prompts()
-    prompts = [engine.encode(p, add_special_tokens=body.add_special_tokens) if isinstance(p, str) else p for p in given]
+    prompts = await _encoded(engine, body, given)
     echoes = [""] * len(prompts)
     if body.echo:
         echoes = [p if isinstance(p, str) else engine.decode(p) for p in given]
@@ -49,6 +49,15 @@ async def completions(request: Request) -> Response:
         for (prompt, index), completion in done.items()
     ]
     return json_response(head | {"choices": choices, "usage": shapes.usage_body(usage)})
+
+
+async def _encoded(engine: AsyncEngine, body: CompletionRequest, given: Sequence[str | list[int]]) -> list[list[int]]:
+    def encode() -> list[list[int]]:
+        return [
+            engine.encode(p, add_special_tokens=body.add_special_tokens) if isinstance(p, str) else p for p in given
+        ]
+
+    return await aside(sum(len(p) + 16 for p in given if isinstance(p, str)), encode)
 
 
 def _deltas(

@@ -3,8 +3,12 @@
 import { render } from "./markdown.js";
 
 const $ = (id) => document.getElementById(id);
-const STARTERS = ["What is the capital of France?", "What is 17 + 25?", "Spell the word garden.", "What is Octavo?"];
-const DEFAULTS = { system: "", temperature: 0.7, topP: 0.95, maxTokens: 512, seed: "", apiKey: "" };
+const DEMO = "octavo-demo";
+const STARTERS = {
+  demo: ["What is the capital of France?", "What is 17 + 25?", "Spell the word garden.", "What is Octavo?"],
+  other: ["Why is the sky blue?", "Write a haiku about the sea.", "Three ideas for dinner, please.", "Explain recursion."],
+};
+const DEFAULTS = { system: "", temperature: "", topP: "", maxTokens: "", seed: "", apiKey: "" }; // "": the server's
 
 const stored = (key, fallback) => {
   try { return JSON.parse(localStorage.getItem(key)) ?? fallback; } catch { return fallback; }
@@ -31,16 +35,15 @@ const FIELDS = [["system", "system"], ["temperature", "temperature"], ["top-p", 
 
 function bindSettings() {
   for (const [id, key] of FIELDS) {
-    const field = $(id), shown = $(id + "-value");
+    const field = $(id);
     field.value = settings[key];
-    if (shown) shown.textContent = settings[key];
     field.addEventListener("input", () => {
-      settings[key] = typeof DEFAULTS[key] === "number" ? Number(field.value) : field.value;
-      if (shown) shown.textContent = field.value;
+      settings[key] = field.value;
       store("octavo.settings", settings);
       if (key === "apiKey") findModel();
     });
   }
+  $("settings").addEventListener("submit", (e) => e.preventDefault());
   $("show-settings").addEventListener("click", () => {
     const panel = $("settings");
     panel.hidden = !panel.hidden;
@@ -58,15 +61,32 @@ function action(label, run) {
   return button;
 }
 
+async function copy(text, button) {
+  if (navigator.clipboard) await navigator.clipboard.writeText(text);
+  else { // pages that came over plain http from another machine have no clipboard object
+    const area = document.createElement("textarea");
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+  button.textContent = "Copied";
+  setTimeout(() => { button.textContent = "Copy"; }, 1200);
+}
+
 function addArticle(message) {
   $("messages").querySelector(".welcome")?.remove();
   const article = document.createElement("article");
   article.className = message.role;
   const bubble = document.createElement("div");
   bubble.className = "bubble";
-  const meta = document.createElement("div");
-  meta.className = "meta";
-  article.append(bubble, meta);
+  article.append(bubble);
+  if (message.role === "assistant") {
+    const meta = document.createElement("div");
+    meta.className = "meta";
+    article.append(meta);
+  }
   $("messages").append(article);
   show(article, message);
   return article;
@@ -74,8 +94,13 @@ function addArticle(message) {
 
 function show(article, message) {
   const [bubble, meta] = article.children;
-  if (message.role === "assistant") render(bubble, message.content);
-  else bubble.textContent = message.content;
+  if (message.role !== "assistant") {
+    bubble.textContent = message.content;
+    return;
+  }
+  const writing = article.classList.contains("writing");
+  render(bubble, message.content);
+  bubble.hidden = !message.content && !writing;
   meta.replaceChildren();
   if (message.error) {
     const error = document.createElement("span");
@@ -84,10 +109,9 @@ function show(article, message) {
     meta.append(error);
   }
   if (message.note) meta.append(message.note);
-  if (message.role === "assistant" && !article.classList.contains("writing")) {
-    meta.append(action("Copy", () => navigator.clipboard.writeText(message.content)));
-    if (messages.at(-1) === message) meta.append(action("Again", again));
-  }
+  if (writing) return;
+  if (message.content) meta.append(action("Copy", (e) => copy(message.content, e.currentTarget)));
+  if (messages.at(-1) === message) meta.append(action("Again", again));
 }
 
 function redraw() {
@@ -106,7 +130,8 @@ function welcome() {
   text.textContent = "Answers come from this machine, token by token.";
   const starters = document.createElement("div");
   starters.className = "starters";
-  starters.append(...STARTERS.map((s) => action(s, () => ask(s))));
+  const questions = model === DEMO ? STARTERS.demo : STARTERS.other;
+  starters.append(...questions.map((s) => action(s, () => ask(s))));
   box.append(title, text, starters);
   $("messages").append(box);
 }
@@ -124,7 +149,7 @@ async function* events(response) {
   let buffer = "";
   for (;;) {
     const { done, value } = await reader.read();
-    if (done) return;
+    if (done) throw new Error("The connection was lost.");
     buffer += value;
     for (let end; (end = buffer.indexOf("\n\n")) >= 0; buffer = buffer.slice(end + 2)) {
       const line = buffer.slice(0, end);
@@ -136,12 +161,21 @@ async function* events(response) {
   }
 }
 
+/** What was said, without questions that got no answer: templates want turns to alternate. */
+function past() {
+  const said = [];
+  for (const { role, content } of messages) {
+    if (role === "assistant" && !content) said.pop();
+    else said.push({ role, content });
+  }
+  if (settings.system.trim()) said.unshift({ role: "system", content: settings.system });
+  return said;
+}
+
 function body() {
-  const past = messages.map(({ role, content }) => ({ role, content }));
-  if (settings.system.trim()) past.unshift({ role: "system", content: settings.system });
-  const request = { model, messages: past, stream: true, stream_options: { include_usage: true },
-    temperature: settings.temperature, top_p: settings.topP, max_tokens: settings.maxTokens };
-  if (String(settings.seed).trim()) request.seed = Math.trunc(Number(settings.seed));
+  const request = { model, messages: past(), stream: true, stream_options: { include_usage: true } };
+  const numbers = { temperature: settings.temperature, top_p: settings.topP, max_tokens: settings.maxTokens, seed: settings.seed };
+  for (const [name, text] of Object.entries(numbers)) if (String(text).trim()) request[name] = Number(text);
   return JSON.stringify(request);
 }
 
@@ -170,7 +204,7 @@ async function answer() {
     }
   } catch (error) {
     if (error.name === "AbortError") message.note = "stopped";
-    else message.error = error.message || "The connection was lost.";
+    else message.error = error instanceof TypeError ? "The server does not answer." : error.message;
   }
   if (usage && first) {
     const seconds = (performance.now() - first) / 1000;
@@ -209,18 +243,30 @@ async function again() {
   await answer();
 }
 
-async function findModel() {
+function say(state, text) {
   const dot = $("health");
-  const say = (state, text) => { dot.className = "dot " + state; dot.title = text; dot.setAttribute("aria-label", text); };
+  dot.className = "dot " + state;
+  dot.title = text;
+  dot.setAttribute("aria-label", text);
+}
+
+async function checkHealth() {
   try {
-    const health = await fetch("health");
-    say(health.ok ? "up" : "down", health.ok ? "The server is ready" : "The engine has ended");
-    const list = await fetch("v1/models", { headers: headers() });
-    if (list.ok) model = (await list.json()).data[0].id;
-    $("model").textContent = list.ok ? model : "API key needed";
+    const { ok } = await fetch("health");
+    say(ok ? "up" : "down", ok ? "The server is ready" : "The engine has ended");
+    if (ok && !model) await findModel();
   } catch {
     say("down", "The server does not answer");
   }
+}
+
+async function findModel() {
+  const list = await fetch("v1/models", { headers: headers() }).catch(() => null);
+  model = list?.ok ? (await list.json()).data[0].id : "";
+  const chip = $("model");
+  chip.textContent = model.split("/").at(-1) || (list?.status === 401 ? "API key needed" : "no model");
+  chip.title = model || "Set the API key in the settings";
+  if (!messages.length) redraw();
 }
 
 // ---------------------------------------------------------------- start
@@ -256,5 +302,5 @@ $("new-chat").addEventListener("click", () => {
 $("base-url").textContent = new URL("v1", location.href).href;
 bindSettings();
 redraw();
-findModel();
-setInterval(findModel, 15000);
+checkHealth();
+setInterval(() => { if (!document.hidden) checkHealth(); }, 30000);
