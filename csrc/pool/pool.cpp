@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "pool/float_mode.h"
@@ -23,7 +24,9 @@ namespace {
 constexpr auto kSpin = std::chrono::microseconds(40);
 
 // The ticket word: which stage (a counter that wraps), how many chunks it has, the next chunk. One fetch_add both takes
-// a chunk and says whose it is, so a worker that comes late cannot take it for a chunk of another stage.
+// a chunk and says whose it is, so a worker that comes late cannot take it for a chunk of another stage. A stage without
+// chunks is the end of a job. Nothing but this word may say so: a caller that learnt it elsewhere could publish its next
+// job before the end of the last one is published, which would then undo it.
 constexpr int kChunkBits = 20;
 constexpr uint64_t kChunkMask = (uint64_t{1} << kChunkBits) - 1;
 
@@ -55,9 +58,9 @@ class Pool::Team {
     FloatMode mode;
     job_ = &job;
     stage_ = -1;
-    finished_.store(false, std::memory_order_relaxed);
     advance(0);
-    while (!finished_.load(std::memory_order_acquire)) take_chunks(0);
+    while (take_chunks(0)) {
+    }
     job_ = nullptr;
   }
 
@@ -73,15 +76,16 @@ class Pool::Team {
     while (!stopping_.load(std::memory_order_seq_cst)) take_chunks(worker);
   }
 
-  // Takes chunks of the current stage until none is left, then waits for the next stage.
-  void take_chunks(int worker) {
+  // Takes chunks until the current stage has none left, then waits for the next stage. False tells the caller of a job,
+  // which does not wait for another, that it has ended.
+  bool take_chunks(int worker) {
     for (;;) {
       const uint64_t ticket = ticket_.fetch_add(1, std::memory_order_acq_rel);
       const uint64_t count = count_of(ticket);
       if (chunk_of(ticket) >= count) {
-        if (worker == 0 && finished_.load(std::memory_order_acquire)) return;
+        if (worker == 0 && count == 0) return false;
         await(epoch_of(ticket));
-        return;
+        return true;
       }
       // Holding a chunk keeps the stage open, so job_ and stage_ are this chunk's.
       job_->work(stage_, static_cast<int64_t>(chunk_of(ticket)), worker);
@@ -100,7 +104,6 @@ class Pool::Team {
         return;
       }
     }
-    finished_.store(true, std::memory_order_release);
     publish(0, worker != 0);  // only the caller waits for the end of a job
   }
 
@@ -129,7 +132,6 @@ class Pool::Team {
   std::mutex callers_;
   std::vector<std::thread> threads_;
   std::atomic<bool> stopping_{false};
-  std::atomic<bool> finished_{true};
   Job* job_ = nullptr;
   int stage_ = 0;
   alignas(64) std::atomic<uint64_t> ticket_{0};
@@ -150,8 +152,9 @@ Pool::~Pool() {
 
 void Pool::run(Job& job) {
   if (!team_->of_this_process()) {
+    auto team = std::make_unique<Team>(size_, heartbeat_);
     (void)team_.release();
-    team_ = std::make_unique<Team>(size_, heartbeat_);
+    team_ = std::move(team);
   }
   team_->run(job);
 }
