@@ -173,10 +173,16 @@ function past() {
 }
 
 function body() {
-  const request = { model, messages: past(), stream: true, stream_options: { include_usage: true } };
+  const request = { model, messages: past(), stream: true,
+    stream_options: { include_usage: true, continuous_usage_stats: true } };
   const numbers = { temperature: settings.temperature, top_p: settings.topP, max_tokens: settings.maxTokens, seed: settings.seed };
   for (const [name, text] of Object.entries(numbers)) if (String(text).trim()) request[name] = Number(text);
   return JSON.stringify(request);
+}
+
+function figures(tokens, first, atFirst, rest) {
+  const rate = tokens - atFirst >= 4 && rest > 0 ? `${Math.round((tokens - atFirst) * 1000 / rest)} tokens/s` : "";
+  return [`${tokens} tokens`, rate, `first after ${Math.round(first)} ms`].filter(Boolean).join(" · ");
 }
 
 async function answer() {
@@ -188,7 +194,7 @@ async function answer() {
   running = new AbortController();
   busy(true);
   const begin = performance.now();
-  let first = 0, usage = null;
+  let first = 0, atFirst = 0, usage = null;
   try {
     const response = await fetch("v1/chat/completions", { method: "POST", headers: headers(), body: request, signal: running.signal });
     if (!response.ok) throw new Error((await response.json().catch(() => ({}))).error?.message ?? `The server answered ${response.status}.`);
@@ -197,7 +203,7 @@ async function answer() {
       usage = chunk.usage ?? usage;
       const text = chunk.choices[0]?.delta?.content;
       if (!text) continue;
-      first ||= performance.now();
+      if (!first) [first, atFirst] = [performance.now(), usage.completion_tokens];
       message.content += text;
       render(article.firstChild, message.content);
       toEnd(false);
@@ -207,9 +213,8 @@ async function answer() {
     else message.error = error instanceof TypeError ? "The server does not answer." : error.message;
   }
   if (usage && first) {
-    const seconds = (performance.now() - first) / 1000;
-    const rate = usage.completion_tokens > 1 && seconds > 0 ? `${Math.round((usage.completion_tokens - 1) / seconds)} tokens/s` : "";
-    message.note = [`${usage.completion_tokens} tokens`, rate, `first after ${Math.round(first - begin)} ms`].filter(Boolean).join(" · ");
+    const numbers = figures(usage.completion_tokens, first - begin, atFirst, performance.now() - first);
+    message.note = message.note ? `${message.note} · ${numbers}` : numbers;
   }
   running = null;
   article.classList.remove("writing");
