@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from octavo.base.config import AsyncEngineArgs, EngineArgs
+    from octavo.base.outputs import CompletionOutput, RequestOutput
     from octavo.base.sampling import SamplingParams
     from octavo.llm import LLM, AsyncLLM
 
@@ -17,8 +18,19 @@ _HOMES = {
     "EngineArgs": "octavo.base.config",
     "AsyncEngineArgs": "octavo.base.config",
     "SamplingParams": "octavo.base.sampling",
+    "RequestOutput": "octavo.base.outputs",
+    "CompletionOutput": "octavo.base.outputs",
 }
-__all__ = ["LLM", "AsyncEngineArgs", "AsyncLLM", "EngineArgs", "SamplingParams", "__version__"]
+__all__ = [
+    "LLM",
+    "AsyncEngineArgs",
+    "AsyncLLM",
+    "CompletionOutput",
+    "EngineArgs",
+    "RequestOutput",
+    "SamplingParams",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> object:
