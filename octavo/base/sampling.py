@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral, Real
 from typing import Any
 
 from octavo.base.errors import InvalidRequestError
@@ -16,11 +17,24 @@ GREEDY_BELOW = 1e-5  # temperatures under this choose the most likely token
 MIN_TEMPERATURE = 0.01  # smaller positive temperatures are raised to this: exp() would overflow
 MAX_LOGPROBS = 20
 MAX_STOP_STRINGS = 16
+_NUMBERS = (
+    "n", "max_tokens", "min_tokens", "temperature", "top_p", "top_k", "min_p", "presence_penalty",
+    "frequency_penalty", "repetition_penalty", "seed", "logprobs", "prompt_logprobs",
+)  # fmt: skip
 
 
 def _require(ok: bool, param: str, rule: str, value: object) -> None:
     if not ok:
         raise InvalidRequestError(f"{param} must be {rule}, got {value!r}.", param=param)
+
+
+def _own_number(value: object) -> object:
+    """Numbers of other libraries (NumPy's scalars) as Python's; anything else as it is."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isinstance(value, Real) else value
 
 
 def _integer(value: object) -> bool:
@@ -73,6 +87,12 @@ class SamplingParams:
         self._check_lists()
 
     def _normalize(self) -> None:
+        for name in _NUMBERS:
+            setattr(self, name, _own_number(getattr(self, name)))
+        for name in ("stop_token_ids", "allowed_token_ids"):
+            ids = getattr(self, name)
+            if ids is not None and not isinstance(ids, str):
+                setattr(self, name, [_own_number(i) for i in ids])
         if self.top_k == -1:
             self.top_k = 0
         if self.seed == -1:

@@ -115,6 +115,8 @@ def error_response(error: OctavoError, shape: ErrorShape) -> Response:
     response = json_response(shape(error), error.status)
     if error.status == 503:
         response.headers["Retry-After"] = "1"
+    if error.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 

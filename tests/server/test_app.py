@@ -70,7 +70,9 @@ def test_metrics_count_tokens_and_survive_a_dead_engine() -> None:
 
 def test_keys_guard_the_api_and_nothing_else() -> None:
     with TestClient(create_app(FakeEngine(), ServerSettings(api_keys=("one", "two")))) as http:
-        assert http.get("/v1/models").status_code == 401
+        refusal = http.get("/v1/models")
+        assert refusal.status_code == 401
+        assert refusal.headers["www-authenticate"] == "Bearer"
         assert http.get("/v1/models", headers={"Authorization": "Bearer three"}).status_code == 401
         assert http.get("/v1/models", headers={"Authorization": "Bearer two"}).status_code == 200
         assert http.get("/health").status_code == 200
