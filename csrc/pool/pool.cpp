@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <mutex>
 #include <stdexcept>
 #include <string>
@@ -99,6 +100,7 @@ class Pool::Team {
     while (++stage_ < job_->num_stages()) {
       const int64_t count = job_->chunks(stage_);
       heartbeat_.fetch_add(1, std::memory_order_relaxed);
+      if (count > kMaxChunks) std::abort();  // it would spill into the other fields of the ticket
       if (count > 0) {
         publish(static_cast<uint64_t>(count), count > 1);
         return;

@@ -2,6 +2,7 @@
 #include "program/stages.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace octavo {
 
@@ -77,9 +78,12 @@ Cut cut_of(const Frame& f, const PackedWeight& w, int64_t rows, double wanted, i
   return cut;
 }
 
-int64_t count_parts(Cut& cut, int64_t rows) {
+// How many parts come out; parts grow where there would be more than `most`.
+int64_t count_parts(Cut& cut, int64_t rows, int64_t most) {
+  const int64_t tiles = ceil_div(rows, cut.row_tile);
+  while (ceil_div(cut.groups, cut.grain) * tiles > most) cut.grain *= 2;
   cut.group_chunks = ceil_div(cut.groups, cut.grain);
-  return cut.group_chunks * ceil_div(rows, cut.row_tile);
+  return cut.group_chunks * tiles;
 }
 
 // Products of a part of a weight, its output group_begin at `out`.
@@ -123,11 +127,12 @@ int64_t LinearStage::open(const Frame& f) {
     const PackedWeight& w = task.weight->packed();
     total += group_ns(f, w, rows_) * static_cast<double>(group_count(w.n));
   }
+  const int64_t most = Pool::kMaxChunks / static_cast<int64_t>(tasks_.size());
   int64_t chunks = 0;
   for (size_t i = 0; i < tasks_.size(); ++i) {
     cuts_[i] = cut_of(f, tasks_[i].weight->packed(), rows_, chunk_ns(total, f.num_workers), 1);
     cuts_[i].first_chunk = chunks;
-    chunks += count_parts(cuts_[i], rows_);
+    chunks += count_parts(cuts_[i], rows_, most);
   }
   return chunks;
 }
@@ -170,7 +175,8 @@ int64_t GatedStage::open(const Frame& f) {
   constexpr int64_t pair = act_block / lanes;
   const int64_t fitting = kTileFloats / (cut_.row_tile * act_block) * pair;
   cut_.grain = std::min(std::max(cut_.grain / pair * pair, pair), fitting);
-  return count_parts(cut_, rows_);
+  // Rows that would make too many parts are more than fit in memory.
+  return count_parts(cut_, rows_, std::numeric_limits<int64_t>::max());
 }
 
 void GatedStage::work(const Frame& f, int64_t chunk, int worker) const {
@@ -241,7 +247,8 @@ int64_t MergeStage::open(const Frame& f) {
   works_ = static_cast<int64_t>(plan.merges.size()) * heads;
   if (works_ == 0) return 0;
   const double splits = static_cast<double>(plan.num_partials) / static_cast<double>(plan.merges.size());
-  grain_ = grain_of(works_, splits * (5 + 0.15 * task_.facts.head_dim) * f.slowness, f.num_workers);
+  grain_ = std::max(grain_of(works_, splits * (5 + 0.15 * task_.facts.head_dim) * f.slowness, f.num_workers),
+                    ceil_div(works_, Pool::kMaxChunks));
   return ceil_div(works_, grain_);
 }
 

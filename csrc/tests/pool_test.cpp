@@ -75,6 +75,18 @@ void stress(int threads, int jobs) {
   require(pool.heartbeat() == stages, "the heartbeat counts stages");
 }
 
+// The end of one job and the start of the next, again and again: the moment when a late worker could do harm.
+void many_small_jobs() {
+  for (int threads : {2, 6}) {
+    Pool pool(threads);
+    for (int job = 0; job < 20000; ++job) {
+      Sums sums({1 + job % 3}, threads);
+      pool.run(sums);
+      sums.check();
+    }
+  }
+}
+
 void several_callers() {
   Pool pool(3);
   std::vector<std::thread> callers;
@@ -133,6 +145,7 @@ void fork_keeps_working() {
 
 int main() {
   for (int threads : {1, 2, 5, 16}) stress(threads, threads > 4 ? 150 : 600);
+  many_small_jobs();
   several_callers();
   ranges();
   short_lives();
