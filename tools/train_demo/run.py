@@ -33,7 +33,7 @@ def finish(out: Path, recipe: Recipe, cfg: DemoConfig, model: DemoModel) -> None
     for name, w in weights.items():
         if (w - shipped[name]).abs().max() > w.abs().max() / 127:
             raise ValueError(f"{name} does not survive the GGUF")
-    torch.set_num_threads(recipe.workers)
+    torch.set_num_threads(1)  # as in training: two threads are slower on a busy machine
     outcomes = evaluate(restored(DemoModel(cfg), shipped), tok, test_set(QUESTIONS_PER_CATEGORY))
     hours = f"{trained_seconds(out) / 60:.0f} minutes of a shared machine of two cores"
     parameters = sum(p.numel() for p in model.parameters())
