@@ -181,7 +181,7 @@ function body() {
 }
 
 function figures(tokens, first, atFirst, rest) {
-  const rate = tokens - atFirst >= 4 && rest > 0 ? `${Math.round((tokens - atFirst) * 1000 / rest)} tokens/s` : "";
+  const rate = tokens > atFirst && rest >= 100 ? `${Math.round((tokens - atFirst) * 1000 / rest)} tokens/s` : "";
   return [`${tokens} token${tokens === 1 ? "" : "s"}`, rate, `first after ${Math.round(first)} ms`].filter(Boolean).join(" · ");
 }
 
