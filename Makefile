@@ -17,7 +17,9 @@ $(VENV)/.base: $(SOURCES)
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.base
-	$(BIN)/pip install -q --disable-pip-version-check -e '.[test,lint]'
+	$(BIN)/python -c "import tomllib; extras = tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']; \
+	  print(*extras['test'], *extras['lint'], sep='\n')" > $(VENV)/dev.txt
+	$(BIN)/pip install -q --disable-pip-version-check -r $(VENV)/dev.txt
 	touch $@
 
 serve: $(VENV)/.base
