@@ -118,11 +118,14 @@ def add_residuals(instructions: Sequence[Instruction], pinned: set[int]) -> list
     """Linear followed by Add becomes a product that is added to the other operand in its place.
 
     Only where nobody else wants the product, the operand dies there, and no bias stands between (a sum of three would
-    be added in another order).
+    be added in another order). A product moves to its Add and reads its activation later than recorded: that value may
+    not be one that another sum takes over.
     """
     readers = _readers(instructions)
     makers = {i.out.index: n for n, i in enumerate(instructions) if i.out is not None}
     result: dict[int, Instruction] = dict(enumerate(instructions))
+    taken: set[int] = set()  # values that a sum takes over
+    moved: set[int] = set()  # activations of products that moved to their Add
     for n, instruction in enumerate(instructions):
         if not isinstance(instruction, Add) or instruction.out.index in pinned:
             continue
@@ -135,6 +138,10 @@ def add_residuals(instructions: Sequence[Instruction], pinned: set[int]) -> list
                 continue
             if kept.index in pinned or product.index in pinned:
                 continue
+            if kept.index in moved or linear.act.index in taken:
+                continue
+            taken.add(kept.index)
+            moved.add(linear.act.index)
             # The sum takes the place of the Add, so that everything that read the operand comes before it.
             result[n] = replace(linear, out=instruction.out, add_to=kept)
             del result[made]
@@ -190,6 +197,7 @@ def _staged(instructions: Sequence[Instruction]) -> list[Stage]:
             first = min(ready)
             done(first)
             stages.append(Stage(_kind(instructions[first]), _extent(instructions[first]), (instructions[first],)))
+    assert sum(len(stage.instructions) for stage in stages) == len(instructions), "instructions wait for each other"
     return stages
 
 

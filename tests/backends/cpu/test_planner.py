@@ -97,6 +97,7 @@ def check_order(recording: Recording, planned: Plan) -> None:
                 made.add(instruction.out.index)
         assert {_extent(i) for i in stage.instructions} == {stage.extent}
     staged = [i for stage in planned.stages for i in stage.instructions]
+    assert {value.index for value in recording.outputs.values()} <= made
     assert _pages(staged) == _pages(recording.instructions)
 
 
@@ -195,6 +196,29 @@ def test_stages_of_a_decoder_layer() -> None:
     assert sum(isinstance(i, RopeTable) for i in found) == 1
     # The first layer's output is an output of the program, which may not be overwritten: that sum stays a sum.
     assert sum(isinstance(i, Linear) and i.add_to is not None for i in found) == 2 * tiny.LAYERS - 2
+
+
+def test_a_sum_takes_over_no_operand_of_a_moved_product() -> None:
+    """p1's product moves behind the sum z, which then may not take over x, p1's operand."""
+
+    def forward(ops: Ops, w: Mapping[str, Weight], kv: Sequence[KvLayer]) -> Mapping[str, Value]:
+        x = ops.embed(w["embed"])
+        p1 = ops.linear(x, w["0.q"])
+        p2 = ops.linear(ops.activate(x, "silu"), w["1.o"])
+        y = ops.add(ops.add(x, p2), p1)
+        return {"logits": ops.logits(ops.gather_rows(y), w["embed"])}
+
+    recording = recorded("F32", forward)
+    planned = plan(recording, 24, 9)
+    check_order(recording, planned)
+    check_memory(planned)
+    model = tiny.load(BACKEND, "F32")
+    tokens = tiny.random_tokens(8, 9)
+    fused, plain = (
+        tiny.run_chunks(model.program(LIMITS, 10, forward, fuse=fuse), tokens, lambda _: 9, "logits")[0]
+        for fuse in (True, False)
+    )
+    assert np.array_equal(fused, plain)
 
 
 def test_float_weights_need_no_quantization() -> None:
