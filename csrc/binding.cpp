@@ -60,6 +60,7 @@ RowPlaces places_of(const std::vector<Part>& parts, size_t bytes, const std::opt
   RowPlaces places;
   for (const Part& part : parts) {
     check(part.shape(1) == bytes && (bytes == 1 || part.stride(1) == 1), "a part's rows are not the rows of its format");
+    check(part.shape(0) < 2 || part.stride(0) >= 0, "a part's rows run backwards");
     if (places.base == nullptr || part.data() < places.base) places.base = part.data();
   }
   std::vector<int64_t> stored;
@@ -88,7 +89,7 @@ std::shared_ptr<Matrix> make_matrix(Pool& pool, int number, int64_t n, int64_t k
   return std::make_shared<Matrix>(pool, format, n, k, places.base, places.offsets.data());
 }
 
-void matrix_row(const Matrix& matrix, int64_t row, nb::ndarray<float, nb::ndim<1>, nb::c_contig> out) {
+void matrix_row(const Matrix& matrix, int64_t row, nb::ndarray<float, nb::ndim<1>, nb::c_contig, nb::device::cpu> out) {
   check(row >= 0 && row < matrix.packed().n, "no such row");
   check(static_cast<int64_t>(out.size()) == matrix.packed().k, "`out` has another length than a row");
   unpack_row(matrix.packed(), row, out.data());
@@ -98,7 +99,7 @@ void bind_weights(nb::module_& m) {
   nb::class_<Matrix>(m, "Matrix")
       .def(nb::new_(&make_matrix), "pool"_a, "format"_a, "n"_a, "k"_a, "parts"_a,
            "order"_a.none() = nb::none())
-      .def("row", &matrix_row, "row"_a, "out"_a)
+      .def("row", &matrix_row, "row"_a, "out"_a.noconvert())
       .def_prop_ro("nbytes", [](const Matrix& self) { return self.bytes(); });
   nb::class_<Vector>(m, "Vector")
       .def(nb::new_([](Array<float> values) {
@@ -135,8 +136,9 @@ void bind_pages(nb::module_& m) {
            "num_pages"_a)
       .def("zero", [](KvPages& self, const std::vector<int64_t>& pages) {
              for (int64_t page : pages) self.zero(page);
-           }, "pages"_a)
-      .def("copy", [](KvPages& self, int64_t src, int64_t dst) { self.copy(src, dst); }, "src"_a, "dst"_a)
+           }, "pages"_a, nb::call_guard<Release>())
+      .def("copy", [](KvPages& self, int64_t src, int64_t dst) { self.copy(src, dst); }, "src"_a, "dst"_a,
+           nb::call_guard<Release>())
       .def_prop_ro("num_pages", &KvPages::num_pages)
       .def_prop_ro("page_bytes", &KvPages::page_bytes);
   m.def("attention_partial_floats", &attention_partial_floats, "num_heads"_a, "head_dim"_a);
@@ -151,6 +153,7 @@ struct RowChain {
   RowChain() = default;
   RowChain(const RowChain&) = delete;
   std::vector<std::unique_ptr<RowOp>> ops;
+  std::vector<std::pair<std::shared_ptr<const KvPages>, int32_t>> stores;  // pages that the ops write, and their group
   template <typename Op, typename... Args>
   void add(Args&&... args) {
     ops.push_back(std::make_unique<Op>(std::forward<Args>(args)...));
@@ -194,7 +197,8 @@ void bind_row_chain(nb::module_& m) {
            }, "x"_a, "table"_a, "out"_a, "half"_a, "heads"_a, "head_dim"_a)
       .def("store_kv", [](RowChain& c, Buffer k, Buffer v, std::shared_ptr<KvPages> pages, int32_t place,
                           int32_t group) {
-             c.add<StoreKv>(k, v, std::move(pages), place, group);
+             c.add<StoreKv>(k, v, pages, place, group);
+             c.stores.emplace_back(std::move(pages), group);
            }, "k"_a, "v"_a, "pages"_a, "place"_a, "group"_a)
       .def("gated", [](RowChain& c, Buffer gate, Buffer up, Buffer out, int64_t width, int activation) {
              c.add<Gated>(gate, up, out, width, static_cast<Activation>(activation));
@@ -220,10 +224,23 @@ void bind_row_chain(nb::module_& m) {
            }, "weight"_a, "act"_a, "out"_a, "add"_a, "bias"_a.none(), "factor"_a, "soft_cap"_a);
 }
 
+Extent extent_of(int number) {
+  check(number == 0 || number == 1, "extents are 0 (tokens) and 1 (samples)");
+  return static_cast<Extent>(number);
+}
+
+// A step names pages and offsets within the program's limits: they must exist in the pages that a stage uses.
+void check_pages(const StepLimits& limits, const KvPages& pages, int32_t group) {
+  check(group >= 0 && group < limits.num_groups, "there is no such KV group");
+  check(pages.num_pages() >= limits.num_pages, "the KV cache has fewer pages than the program's limit");
+  check(pages.page_size() == limits.page_size, "the KV cache has another page size than the program");
+}
+
 void add_attention(Program& program, Buffer q, Buffer out, std::shared_ptr<KvPages> pages, int32_t place,
                    int32_t group, int32_t num_heads, int32_t window, float scale, float soft_cap,
                    std::shared_ptr<Vector> sinks, Buffer partials) {
   const KvView kv = pages->layer(place);
+  check_pages(program.limits(), *pages, group);
   check(num_heads > 0 && num_heads % kv.num_kv_heads == 0, "attention: heads are no multiple of key/value heads");
   check(!sinks || static_cast<int32_t>(sinks->values.size()) == num_heads, "attention: one sink per head is needed");
   AttentionTask task{q, out, std::move(pages), kv, 0, {}, scale, soft_cap, std::move(sinks), partials};
@@ -244,7 +261,7 @@ void add_gated(Program& program, int extent, std::shared_ptr<Matrix> gate, std::
     check(!bias || static_cast<int64_t>(bias->values.size()) == g.n, "gated: a bias has another width");
   GatedTask task{std::move(gate), std::move(up), act, out, std::move(gate_bias), std::move(up_bias),
                  static_cast<Activation>(activation), static_cast<ActKind>(kind)};
-  program.add(std::make_unique<GatedStage>(static_cast<Extent>(extent), std::move(task)));
+  program.add(std::make_unique<GatedStage>(extent_of(extent), std::move(task)));
 }
 
 std::shared_ptr<const Step> prepare(const Program& program, Array<int32_t> token_ids, Array<int32_t> positions,
@@ -272,7 +289,8 @@ std::shared_ptr<const Step> prepare(const Program& program, Array<int32_t> token
 // A view of [rows, width] floats in the fixed part of the arena, alive as long as the program.
 auto view(nb::handle self, int64_t offset, size_t rows, size_t width) {
   const auto& program = nb::cast<const Program&>(self);
-  auto* data = reinterpret_cast<float*>(program.fixed() + offset);
+  check(width == 0 || rows <= (size_t{1} << 60) / width, "no arena has as many values");
+  auto* data = reinterpret_cast<float*>(program.fixed(offset, static_cast<int64_t>(rows * width * sizeof(float))));
   return nb::ndarray<nb::numpy, float, nb::ndim<2>>(data, {rows, width}, self);
 }
 
@@ -306,19 +324,21 @@ void bind_program(nb::module_& m) {
              return std::make_shared<Program>(std::move(pool), isa_of(isa), limits);
            }), "pool"_a, "isa"_a, "limits"_a)
       .def("add_rows", [](Program& self, int extent, RowChain& chain) {
-             self.add(std::make_unique<RowStage>(static_cast<Extent>(extent), std::move(chain.ops)));
+             check(!chain.ops.empty(), "a chain of rows has at least one operation");
+             for (const auto& [pages, group] : chain.stores) check_pages(self.limits(), *pages, group);
+             self.add(std::make_unique<RowStage>(extent_of(extent), std::move(chain.ops)));
            }, "extent"_a, "chain"_a)
       .def("add_linear", [](Program& self, int extent, LinearBatch& batch) {
              check(!batch.tasks.empty(), "a linear stage has at least one product");
-             self.add(std::make_unique<LinearStage>(static_cast<Extent>(extent), std::move(batch.tasks)));
+             self.add(std::make_unique<LinearStage>(extent_of(extent), std::move(batch.tasks)));
            }, "extent"_a, "batch"_a)
       .def("add_gated", &add_gated, "extent"_a, "gate"_a, "up"_a, "act"_a, "out"_a, "gate_bias"_a.none(),
            "up_bias"_a.none(), "activation"_a, "kind"_a)
       .def("add_attention", &add_attention, "q"_a, "out"_a, "pages"_a, "place"_a, "group"_a, "num_heads"_a,
            "window"_a, "scale"_a, "soft_cap"_a, "sinks"_a.none(), "partials"_a)
       .def("seal", &Program::seal, "token_bytes"_a, "sample_bytes"_a, "fixed_bytes"_a, "worker_bytes"_a)
-      .def("prepare", &prepare, "token_ids"_a, "positions"_a, "row_starts"_a, "context_lens"_a, "page_tables"_a,
-           "sample_rows"_a)
+      .def("prepare", &prepare, "token_ids"_a.noconvert(), "positions"_a.noconvert(), "row_starts"_a.noconvert(),
+           "context_lens"_a.noconvert(), "page_tables"_a.noconvert(), "sample_rows"_a.noconvert())
       .def("run", &Program::run, "step"_a, nb::call_guard<Release>())
       .def("view", &view, "offset"_a, "rows"_a, "width"_a)
       .def_prop_ro("num_stages", &Program::num_stages)
@@ -349,9 +369,8 @@ class Sampler {
     check(vocab > 0, "sample: logits have no columns");
     Release release;
     std::lock_guard<std::mutex> lock(running_);
-    const size_t bytes = (sample_workspace_bytes(vocab) + 63) / 64 * 64;
-    if (!workspace_ || workspace_->bytes() < bytes * static_cast<size_t>(pool_->size()))
-      workspace_ = std::make_unique<Mapping>(bytes * static_cast<size_t>(pool_->size()));
+    const size_t bytes = worker_bytes(vocab), all = bytes_of(pool_->size(), vocab);
+    if (!workspace_ || workspace_->bytes() < all) workspace_ = std::make_unique<Mapping>(all);
     const auto body = [&](int64_t begin, int64_t end, int worker) {
       for (int64_t r = begin; r < end; ++r) {
         const SampleControls controls{temperature.data()[r], top_k.data()[r], top_p.data()[r],
@@ -363,7 +382,14 @@ class Sampler {
     pool_->parallel(static_cast<int64_t>(rows), 1, body);
   }
 
+  // What rows of `vocab` logits need of memory.
+  static size_t bytes_of(int workers, int64_t vocab) {
+    return Mapping::rounded(worker_bytes(vocab) * static_cast<size_t>(workers));
+  }
+
  private:
+  static size_t worker_bytes(int64_t vocab) { return (sample_workspace_bytes(vocab) + 63) / 64 * 64; }
+
   std::shared_ptr<Pool> pool_;
   const OpKernels& kernels_;
   std::unique_ptr<Mapping> workspace_;
@@ -389,6 +415,8 @@ NB_MODULE(_kernels, m) {
       .def(nb::new_([](std::shared_ptr<Pool> pool, const std::string& isa) {
              return std::make_shared<Sampler>(std::move(pool), isa);
            }), "pool"_a, "isa"_a)
-      .def("sample", &Sampler::sample, "logits"_a, "temperature"_a, "top_k"_a, "top_p"_a, "min_p"_a, "seeds"_a,
-           "positions"_a, "out"_a);
+      .def("sample", &Sampler::sample, "logits"_a.noconvert(), "temperature"_a.noconvert(), "top_k"_a.noconvert(),
+           "top_p"_a.noconvert(), "min_p"_a.noconvert(), "seeds"_a.noconvert(), "positions"_a.noconvert(),
+           "out"_a.noconvert());
+  m.def("sampler_bytes", &Sampler::bytes_of, "workers"_a, "vocab"_a);
 }

@@ -184,7 +184,8 @@ OCTAVO_INLINE float exp_one(float x) {
 // One split's result into the running one; values beyond head_dim may be anything.
 static void merge_row(float* max, float* sum, float* values, float part_max, float part_sum, const float* part,
                       int64_t head_dim) {
-  if (part_max == -__builtin_inff()) return;
+  // Without a maximum and yet with a sum, all scores are NaN, and so is the result.
+  if (part_max == -__builtin_inff() && part_sum == 0) return;
   const float top = part_max > *max ? part_max : *max;
   const float keep = exp_one(*max - top), take = exp_one(part_max - top);
   *sum = __builtin_fmaf(*sum, keep, part_sum * take);

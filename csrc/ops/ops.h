@@ -74,9 +74,10 @@ struct OpKernels {
   void (*gather_rows)(ConstRows x, const int32_t* indices, Rows out, int64_t begin, int64_t end, int64_t width);
 
   // --- Parts of sampling (sampling.h) over one row of n values.
-  int64_t (*argmax)(const float* x, int64_t n);                       // the first maximum; NaN never wins
+  int64_t (*argmax)(const float* x, int64_t n);                       // the first NaN, else the first maximum
   float (*log_sum_exp)(const float* x, int64_t n);                    // -inf where all are -inf
-  void (*divide)(const float* x, float divisor, float* out, int64_t n);  // NaN becomes -inf
+  // out = x / divisor, with -inf for NaN; whether there was any.
+  bool (*divide)(const float* x, float divisor, float* out, int64_t n);
   void (*exp_minus)(const float* x, float maximum, float* out, int64_t n);  // exp(x - maximum)
   void (*block_max)(const float* x, int64_t n, int64_t block, float* out);  // of each `block` values and the rest
   double (*mass_at_least)(const float* x, const float* mass, int64_t n, float threshold);  // sum of mass where x >= it

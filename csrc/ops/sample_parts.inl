@@ -8,17 +8,36 @@ static float row_max(const float* x, int64_t n) {
   return f_largest(largest);
 }
 
+// Keeps a NaN once there is one.
+OCTAVO_INLINE Vf keep_nan(Vf x, Vf kept) { return f_select(m_eq(x, x), kept, x); }
+OCTAVO_INLINE bool has_nan(Vf a) { return m_bits(m_eq(a, a)) != 0xffff; }
+
 static int64_t argmax(const float* x, int64_t n) {
-  const float largest = row_max(x, n);
-  const Vf wanted = f_set1(largest);
+  Vf lanes = f_set1(-__builtin_inff()), odd = f_zero();
   int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    const Vf v = f_load(x + i);
+    lanes = f_max(v, lanes);
+    odd = keep_nan(v, odd);
+  }
+  if (i < n) {
+    const Vf v = f_select(m_first(int(n - i)), f_load_first(x + i, int(n - i)), lanes);
+    lanes = f_max(v, lanes);
+    odd = keep_nan(v, odd);
+  }
+  if (has_nan(odd))
+    for (i = 0;; i++)
+      if (x[i] != x[i]) return i;
+  const float largest = f_largest(lanes);
+  const Vf wanted = f_set1(largest);
+  i = 0;
   for (; i + 16 <= n; i += 16) {
     const uint32_t hits = m_bits(m_eq(f_load(x + i), wanted));
     if (hits) return i + __builtin_ctz(hits);
   }
   for (; i < n; i++)
     if (x[i] == largest) return i;
-  return 0;  // all NaN
+  return 0;
 }
 
 // Lanes within blocks of 1024 elements, blocks added in float64: the rounding does not grow with the vocabulary.
@@ -54,11 +73,15 @@ static double mass_at_least(const float* x, const float* mass, int64_t n, float 
   });
 }
 
-static void divide(const float* x, float divisor, float* out, int64_t n) {
+static bool divide(const float* x, float divisor, float* out, int64_t n) {
   const Vf d = f_set1(divisor);
+  Vf odd = f_zero();
   each_lane_group(n, [&](int64_t i, int count) __attribute__((always_inline)) {
-    store_lanes(out + i, count, f_max(f_div(load_lanes(x + i, count), d), f_set1(-__builtin_inff())));
+    const Vf v = load_lanes(x + i, count);
+    odd = keep_nan(v, odd);
+    store_lanes(out + i, count, f_max(f_div(v, d), f_set1(-__builtin_inff())));
   });
+  return has_nan(odd);
 }
 
 static void exp_minus(const float* x, float maximum, float* out, int64_t n) {

@@ -18,7 +18,7 @@ constexpr int64_t sorted_range = 1024;  // bisection stops when so few values li
 struct Row {
   const OpKernels& kernels;
   int64_t n;
-  float* z;      // scaled logits, NaN replaced by -inf
+  float* z;      // scaled logits, without NaN
   float* mass;   // scratch of n floats: exp(z - max), or copies
   int32_t* ids;  // scratch of n
 };
@@ -155,7 +155,7 @@ int32_t sample_row(const OpKernels& kernels, const float* logits, int64_t vocab,
                    void* workspace) {
   if (controls.temperature <= 0) return int32_t(kernels.argmax(logits, vocab));
   const Row row = divide_workspace(kernels, vocab, workspace);
-  kernels.divide(logits, controls.temperature, row.z, vocab);
+  if (kernels.divide(logits, controls.temperature, row.z, vocab)) return int32_t(kernels.argmax(logits, vocab));
   const int64_t first = kernels.argmax(row.z, vocab);
   const float maximum = row.z[first];
   Cut cut{-infinity, vocab};

@@ -1,6 +1,7 @@
 // Sampling of one row of logits: the pieces of ops.h put together, with no full sort of the vocabulary.
 //
-// Disallowed tokens are -inf (NaN counts as such). Greedy: the first maximum. Else, in order: z = logits /
+// A row with a NaN has no distribution: the id of its first NaN comes back, by which the caller knows. Disallowed tokens
+// are -inf. Greedy: the first maximum. Else, in order: z = logits /
 // temperature; min_p keeps z - max >= log(min_p); top_k keeps z >= the k-th largest (ties all kept); top_p keeps the
 // shortest prefix, in descending order (ties by lower id), of the softmax of what remains whose sum is >= top_p, at
 // least one; then the argmax of z + g, the lowest id among equals, g = -log(-log(u)), u = ((h >> 40) + 0.5) * 2^-24,

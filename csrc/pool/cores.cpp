@@ -5,7 +5,6 @@
 #include <set>
 #include <string>
 #include <thread>
-#include <utility>
 
 #include "pool/pool.h"
 
@@ -35,13 +34,13 @@ int cores_by_affinity() {
       CPU_FREE(mask);
       continue;
     }
-    std::set<std::pair<long long, long long>> cores;
+    std::set<std::string> cores;  // by the list of their hardware threads: core numbers repeat between dies
     for (int cpu = 0; cpu < cpus; ++cpu) {
       if (!CPU_ISSET_S(cpu, bytes, mask)) continue;
-      const std::string folder = "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/";
-      long long package = -1, core = cpu;
-      if (!read_number(folder + "physical_package_id", package) || !read_number(folder + "core_id", core)) core = cpu;
-      cores.emplace(package, core);
+      std::ifstream file("/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list");
+      std::string siblings;
+      if (!std::getline(file, siblings) || siblings.empty()) siblings = "cpu" + std::to_string(cpu);
+      cores.insert(siblings);
     }
     CPU_FREE(mask);
     return static_cast<int>(cores.size());

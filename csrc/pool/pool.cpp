@@ -1,6 +1,7 @@
 // Hand-out of chunks, the border between stages, spinning and sleeping. See pool.h.
 #include "pool/pool.h"
 
+#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -36,11 +37,28 @@ uint64_t epoch_of(uint64_t ticket) { return ticket >> (2 * kChunkBits); }
 uint64_t count_of(uint64_t ticket) { return (ticket >> kChunkBits) & kChunkMask; }
 uint64_t chunk_of(uint64_t ticket) { return ticket & kChunkMask; }
 
+// Threads born meanwhile take no signals: those are the program's, whose own threads may want to be interrupted by them.
+class SignalsBlocked {
+ public:
+  SignalsBlocked() {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  SignalsBlocked(const SignalsBlocked&) = delete;
+  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+
+ private:
+  sigset_t before_;
+};
+
 }  // namespace
 
 class Pool::Team {
  public:
   Team(int size, std::atomic<uint64_t>& heartbeat) : pid_(getpid()), heartbeat_(heartbeat) {
+    const SignalsBlocked blocked;
     threads_.reserve(size - 1);
     try {
       for (int worker = 1; worker < size; ++worker) threads_.emplace_back([this, worker] { serve(worker); });

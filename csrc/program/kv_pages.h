@@ -1,8 +1,10 @@
 // The pages of one KV cache: one allocation, touched as pages are first used.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <stdexcept>
 #include <string>
 
@@ -17,12 +19,17 @@ class KvPages {
           int64_t num_pages)
       : view_{nullptr, kv_page_bytes(type, page_size, num_kv_heads, head_dim, layers_per_page),
               type, page_size, num_kv_heads, head_dim, 0},
+        layers_per_page_(layers_per_page),
         num_pages_(num_pages),
-        memory_(static_cast<size_t>(view_.page_bytes * num_pages)) {
+        memory_(static_cast<size_t>(view_.page_bytes * num_pages)),
+        written_(new std::atomic<uint8_t>[static_cast<size_t>(num_pages)]()) {
     view_.pages = memory_.data();
   }
 
   KvView layer(int32_t place) const {
+    if (place < 0 || place >= layers_per_page_)
+      throw std::out_of_range("place " + std::to_string(place) + " is not one of a page's " +
+                              std::to_string(layers_per_page_) + " layers");
     KvView view = view_;
     view.place = place;
     return view;
@@ -31,9 +38,25 @@ class KvPages {
   int64_t num_pages() const { return num_pages_; }
   int64_t page_bytes() const { return view_.page_bytes; }
 
-  void zero(int64_t page) { std::memset(at(page), 0, static_cast<size_t>(view_.page_bytes)); }
+  int32_t page_size() const { return view_.page_size; }
+
+  // A page that nobody wrote to is zero already, and stays untouched.
+  void zero(int64_t page) {
+    uint8_t* to = at(page);
+    if (written_[static_cast<size_t>(page)].exchange(0, std::memory_order_relaxed))
+      std::memset(to, 0, static_cast<size_t>(view_.page_bytes));
+  }
   void copy(int64_t src, int64_t dst) {
-    if (src != dst) std::memcpy(at(dst), at(src), static_cast<size_t>(view_.page_bytes));
+    const uint8_t* from = at(src);
+    uint8_t* to = at(dst);
+    if (src == dst) return;
+    mark_written(dst);
+    std::memcpy(to, from, static_cast<size_t>(view_.page_bytes));
+  }
+  // Whoever writes through a view says so, from any thread. `page` must exist.
+  void mark_written(int64_t page) const {
+    std::atomic<uint8_t>& mark = written_[static_cast<size_t>(page)];
+    if (!mark.load(std::memory_order_relaxed)) mark.store(1, std::memory_order_relaxed);
   }
 
  private:
@@ -44,8 +67,10 @@ class KvPages {
   }
 
   KvView view_;
+  int32_t layers_per_page_;
   int64_t num_pages_;
   Mapping memory_;
+  std::unique_ptr<std::atomic<uint8_t>[]> written_;
 };
 
 }  // namespace octavo

@@ -1,6 +1,7 @@
 // See program.h.
 #include "program/program.h"
 
+#include <atomic>
 #include <stdexcept>
 #include <utility>
 
@@ -18,6 +19,8 @@ double slowness_of(Isa isa) {
   }
 }
 
+std::atomic<uint64_t> programs_made{0};
+
 struct Replay final : Job {
   const std::vector<std::unique_ptr<Stage>>& stages;
   const Frame& frame;
@@ -31,7 +34,8 @@ struct Replay final : Job {
 
 }  // namespace
 
-Program::Program(std::shared_ptr<Pool> pool, Isa isa, StepLimits limits) : pool_(std::move(pool)), limits_(limits) {
+Program::Program(std::shared_ptr<Pool> pool, Isa isa, StepLimits limits)
+    : serial_(++programs_made), pool_(std::move(pool)), limits_(limits) {
   limits_.workers = pool_->size();
   frame_.num_workers = pool_->size();
   frame_.slowness = slowness_of(isa);
@@ -39,7 +43,21 @@ Program::Program(std::shared_ptr<Pool> pool, Isa isa, StepLimits limits) : pool_
   frame_.ops = &op_kernels(isa);
 }
 
+void Program::check_open() const {
+  if (arena_) throw std::logic_error("a sealed program takes no more stages");
+}
+
+void Program::check_sealed() const {
+  if (!arena_) throw std::logic_error("a program is sealed before it is used");
+}
+
+void Program::add(std::unique_ptr<Stage> stage) {
+  check_open();
+  stages_.push_back(std::move(stage));
+}
+
 size_t Program::add_shape(const AttentionShape& shape) {
+  check_open();
   for (size_t i = 0; i < shapes_.size(); ++i)
     if (shapes_[i] == shape) return i;
   shapes_.push_back(shape);
@@ -56,19 +74,31 @@ size_t Program::arena_bytes(const StepLimits& limits, int64_t token_bytes, int64
 void Program::seal(int64_t token_bytes, int64_t sample_bytes, int64_t fixed_bytes, int64_t worker_bytes) {
   if (arena_) throw std::logic_error("a program is sealed once");
   arena_ = std::make_unique<Mapping>(arena_bytes(limits_, token_bytes, sample_bytes, fixed_bytes, worker_bytes));
+  fixed_bytes_ = align(fixed_bytes);
   frame_.worker_bytes = align(worker_bytes);
   frame_.workers = arena_->data();
   frame_.fixed = frame_.workers + frame_.worker_bytes * limits_.workers;
-  frame_.samples = frame_.fixed + align(fixed_bytes);
+  frame_.samples = frame_.fixed + fixed_bytes_;
   frame_.tokens = frame_.samples + align(sample_bytes) * limits_.max_samples;
 }
 
 std::shared_ptr<const Step> Program::prepare(const StepArrays& arrays) const {
-  return std::make_shared<const Step>(arrays, limits_, shapes_);
+  check_sealed();
+  auto step = std::make_shared<Step>(arrays, limits_, shapes_);
+  step->program = serial_;
+  return step;
+}
+
+uint8_t* Program::fixed(int64_t offset, int64_t bytes) const {
+  check_sealed();
+  if (offset < 0 || bytes < 0 || offset > fixed_bytes_ || bytes > fixed_bytes_ - offset)
+    throw std::out_of_range("the fixed part of the arena ends before that");
+  return frame_.fixed + offset;
 }
 
 void Program::run(const Step& step) {
-  if (!arena_) throw std::logic_error("a program runs after it is sealed");
+  check_sealed();
+  if (step.program != serial_) throw std::invalid_argument("the step was prepared by another program");
   std::lock_guard<std::mutex> lock(running_);
   frame_.step = &step;
   Replay replay(stages_, frame_);

@@ -1,6 +1,7 @@
 // A program: stages over one arena, replayed for any step within its limits.
 //
-// Built once (add_*, then seal), then prepared and run many times. Knows nothing of Python.
+// Built once (add_*, then seal), then prepared and run many times; throws std::logic_error where that order is broken.
+// Knows nothing of Python.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +23,7 @@ class Program {
 
   // The index of an attention shape for AttentionTask::shape.
   size_t add_shape(const AttentionShape& shape);
-  void add(std::unique_ptr<Stage> stage) { stages_.push_back(std::move(stage)); }
+  void add(std::unique_ptr<Stage> stage);
   // Bytes per token, per sample, fixed, and per worker; allocates the arena.
   void seal(int64_t token_bytes, int64_t sample_bytes, int64_t fixed_bytes, int64_t worker_bytes);
 
@@ -30,19 +31,26 @@ class Program {
                             int64_t worker_bytes);
 
   std::shared_ptr<const Step> prepare(const StepArrays& arrays) const;
+  // Throws std::invalid_argument for a step that another program prepared.
   void run(const Step& step);
 
-  uint8_t* fixed() const { return frame_.fixed; }
+  // [offset, offset + bytes) of the fixed part; throws std::out_of_range.
+  uint8_t* fixed(int64_t offset, int64_t bytes) const;
   size_t bytes() const { return arena_ ? arena_->bytes() : 0; }
   const StepLimits& limits() const { return limits_; }
   int num_stages() const { return static_cast<int>(stages_.size()); }
 
  private:
+  void check_open() const;
+  void check_sealed() const;
+
+  const uint64_t serial_;  // unlike any other program's, also of one that is gone
   std::shared_ptr<Pool> pool_;
   StepLimits limits_;
   std::vector<AttentionShape> shapes_;
   std::vector<std::unique_ptr<Stage>> stages_;
   std::unique_ptr<Mapping> arena_;
+  int64_t fixed_bytes_ = 0;
   Frame frame_{};
   std::mutex running_;
 };

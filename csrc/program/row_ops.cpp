@@ -35,8 +35,10 @@ void Rope::run(const Frame& f, int64_t begin, int64_t end) const {
 }
 
 void StoreKv::run(const Frame& f, int64_t begin, int64_t end) const {
-  f.ops->store_kv(f.in(k), f.in(v), kv, f.step->groups[static_cast<size_t>(group)].token_pages.data(),
-                  f.step->offsets.data(), begin, end);
+  const int32_t* token_pages = f.step->groups[static_cast<size_t>(group)].token_pages.data();
+  for (int64_t t = begin; t < end; ++t)
+    if (token_pages[t] >= 0) pages->mark_written(token_pages[t]);
+  f.ops->store_kv(f.in(k), f.in(v), kv, token_pages, f.step->offsets.data(), begin, end);
 }
 
 void Gated::run(const Frame& f, int64_t begin, int64_t end) const {

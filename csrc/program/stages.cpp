@@ -175,13 +175,19 @@ int64_t GatedStage::open(const Frame& f) {
   constexpr int64_t pair = act_block / lanes;
   const int64_t fitting = kTileFloats / (cut_.row_tile * act_block) * pair;
   cut_.grain = std::min(std::max(cut_.grain / pair * pair, pair), fitting);
-  // Rows that would make too many parts are more than fit in memory.
-  return count_parts(cut_, rows_, std::numeric_limits<int64_t>::max());
+  // Parts may not grow beyond their tiles' place: where they would be too many, a chunk is several.
+  parts_ = count_parts(cut_, rows_, std::numeric_limits<int64_t>::max());
+  chunk_parts_ = ceil_div(parts_, Pool::kMaxChunks);
+  return ceil_div(parts_, chunk_parts_);
 }
 
 void GatedStage::work(const Frame& f, int64_t chunk, int worker) const {
+  const int64_t end = std::min(parts_, (chunk + 1) * chunk_parts_);
+  for (int64_t part = chunk * chunk_parts_; part < end; ++part) compute(f, cut_.part(part, rows_), worker);
+}
+
+void GatedStage::compute(const Frame& f, const Part& part, int worker) const {
   const PackedWeight &gate = task_.gate->packed(), &up = task_.up->packed();
-  const Part part = cut_.part(chunk, rows_);
   const int64_t column = part.group_begin * lanes, width = std::min(gate.n, part.group_end * lanes) - column;
   const int64_t ld = (part.group_end - part.group_begin) * lanes;
   auto* tiles = reinterpret_cast<float*>(f.worker(worker) + tiles_);

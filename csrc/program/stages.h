@@ -96,8 +96,11 @@ class GatedStage final : public Stage {
  private:
   Extent extent_;
   GatedTask task_;
+  void compute(const Frame& frame, const Part& part, int worker) const;
+
   Cut cut_{};
   int64_t rows_ = 0;
+  int64_t parts_ = 0, chunk_parts_ = 1;
   size_t tiles_;  // their offset in a worker's memory
 };
 

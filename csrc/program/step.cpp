@@ -23,17 +23,19 @@ void check_bound(const char* what, int64_t count, int64_t limit) {
 void check_rows(const StepArrays& in, const StepLimits& limits) {
   if (in.row_starts[0] != 0 || in.row_starts[in.rows] != in.tokens) fail("row_starts must span all tokens");
   for (int64_t r = 0; r < in.rows; ++r) {
-    const std::string row = "row " + std::to_string(r);
+    const auto fail_row = [r](const char* array, const std::string& what) {
+      fail(std::string(array) + ": row " + std::to_string(r) + " " + what);
+    };
     const int32_t begin = in.row_starts[r], end = in.row_starts[r + 1];
-    if (begin >= end || begin < 0 || end > in.tokens) fail("row_starts: " + row + " has no tokens");
-    if (in.positions[begin] < 0) fail("positions: " + row + " begins below zero");
+    if (begin >= end || begin < 0 || end > in.tokens) fail_row("row_starts", "has no tokens");
+    if (in.positions[begin] < 0) fail_row("positions", "begins below zero");
     for (int32_t t = begin + 1; t < end; ++t)
-      if (in.positions[t] != in.positions[t - 1] + 1) fail("positions: " + row + " does not rise by one");
-    if (in.context_lens[r] != in.positions[end - 1] + 1)
-      fail("context_lens: " + row + " does not end at its last token");
+      if (in.positions[t] != int64_t{in.positions[t - 1]} + 1) fail_row("positions", "does not rise by one");
+    if (in.context_lens[r] != int64_t{in.positions[end - 1]} + 1)
+      fail_row("context_lens", "does not end at its last token");
     if (in.context_lens[r] > limits.max_context)
-      fail("context_lens: " + row + " has " + std::to_string(in.context_lens[r]) + " tokens, more than the limit of " +
-           std::to_string(limits.max_context));
+      fail_row("context_lens", "has " + std::to_string(in.context_lens[r]) + " tokens, more than the limit of " +
+                                   std::to_string(limits.max_context));
   }
 }
 
@@ -45,13 +47,13 @@ GroupTable group_table(const StepArrays& in, const StepLimits& limits, size_t g)
   for (int64_t r = 0; r < in.rows; ++r) longest = std::max<int64_t>(longest, in.context_lens[r]);
   table.width = (longest + limits.page_size - 1) / limits.page_size;
   if (table.width > in.table_widths[g]) fail(name + ": too few columns for the longest row");
-  table.pages.resize(static_cast<size_t>(in.rows * table.width));
+  table.pages.assign(static_cast<size_t>(in.rows * table.width), -1);
   table.token_pages.resize(static_cast<size_t>(in.tokens));
   for (int64_t r = 0; r < in.rows; ++r) {
     const int32_t* source = in.page_tables[g] + r * in.table_widths[g];
     int32_t* row = table.pages.data() + r * table.width;
-    std::copy(source, source + table.width, row);
-    const int64_t used = (in.context_lens[r] + limits.page_size - 1) / limits.page_size;
+    const int64_t used = (int64_t{in.context_lens[r]} + limits.page_size - 1) / limits.page_size;
+    std::copy(source, source + used, row);
     for (int64_t p = 0; p < used; ++p)
       if (row[p] < -1 || row[p] >= limits.num_pages)
         fail(name + ": row " + std::to_string(r) + " names page " + std::to_string(row[p]) + " of " +

@@ -57,6 +57,7 @@ struct Step {
   // Throws std::invalid_argument, naming the array and the place.
   Step(const StepArrays& arrays, const StepLimits& limits, const std::vector<AttentionShape>& shapes);
 
+  uint64_t program = 0;  // Program::serial of the one that prepared it
   int64_t tokens, rows, samples;
   std::vector<int32_t> token_ids, positions, offsets, sample_rows;
   std::vector<GroupTable> groups;

@@ -235,6 +235,22 @@ void test_world(const Shape& shape, const std::vector<Row>& rows, uint64_t seed,
   }
 }
 
+// A split whose scores are all NaN makes NaN of every token that sees it, and of no other.
+void test_broken_split(int64_t workers, int32_t window) {
+  World world = make_world({2, 3, 32, KvType::bf16, 16, window}, {{0, 20}, {600, 3}, {700, 1}}, 7);
+  std::fill_n(world.k[1].begin(), 256 * world.kv_width(), NAN);
+  for (Isa isa : levels()) {
+    fill_pages(world, isa, 8);
+    std::vector<float> out(world.q.size());
+    run(world, isa, 0.2f, {0, 3, 0, 1 << 30, workers}, out);
+    for (size_t i = 0; i < out.size(); i++) {
+      const size_t token = i / size_t(world.q_width());
+      const bool broken = window == 0 && token >= 20 && token < 23;
+      if (std::isnan(out[i]) != broken) return fail("%s: token %ld of %ld workers", isa_name(isa), long(token), long(workers));
+    }
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -268,5 +284,7 @@ int main() {
     }
   test_world({2, 2, 64, KvType::f16, 16, 0, 50, false}, borders, seed++, false);
   test_world({2, 2, 64, KvType::f16, 64, 0, 0, true}, borders, seed++, false);
+  for (int64_t workers : {1, 64})
+    for (int32_t window : {0, 300}) test_broken_split(workers, window);
   return finish("attention_test");
 }

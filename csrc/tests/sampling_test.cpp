@@ -161,10 +161,15 @@ void test_rows(Isa isa) {
     }
   const std::vector<float> nothing(40, -infinity);
   if (ops.log_sum_exp(nothing.data(), 40) != -infinity) fail("log_sum_exp of nothing");
-  std::vector<float> broken(40, NAN);
-  broken[7] = 1;
-  Workspace workspace(40);
-  if (sample_row(ops, broken.data(), 40, {1, 3, 0.9f, 0.1f, 1, 1}, workspace.at()) != 7) fail("NaN was sampled");
+  for (float temperature : {0.0f, 1.0f})
+    for (int32_t at : {0, 7, 16, 31, 39}) {
+      std::vector<float> broken(40, -infinity);
+      broken[3] = 1;
+      broken[size_t(at)] = broken[39] = NAN;
+      Workspace workspace(40);
+      const int32_t got = sample_row(ops, broken.data(), 40, {temperature, 3, 0.9f, 0.1f, 1, 1}, workspace.at());
+      if (got != at) fail("%s: the first NaN is %d, not %d", isa_name(isa), at, got);
+    }
 }
 
 }  // namespace

@@ -232,6 +232,7 @@ class Backend(Protocol):
     def sample(self, logits: F32, rows: SampleRows) -> I32:
         """Token ids [S] from logits [S, V] that all sparse controls have already been applied to (disallowed tokens
         are -inf): temperature, then min_p, then top_k, then top_p, then the Gumbel-max draw; greedy rows take the
-        first maximum. Exact definition: `octavo/backends/reference/sampling.py`."""
+        first maximum; a row with a NaN gives the id of its first NaN. Exact definition:
+        `octavo/backends/reference/sampling.py`."""
 
     def close(self) -> None: ...

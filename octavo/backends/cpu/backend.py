@@ -14,7 +14,7 @@ from octavo.backends.cpu.program import CpuProgram, arena_bytes, sizes_of, step_
 from octavo.backends.cpu.recorder import record
 from octavo.backends.cpu.weights import CpuWeight
 from octavo.backends.ops import F32, I32, Forward, KvLayout, ProgramLimits, SampleRows
-from octavo.base.errors import ConfigError
+from octavo.base.errors import ConfigError, MemoryPlanError
 from octavo.weights.loader import HostTensor
 from octavo.weights.tensor import TensorInfo
 
@@ -66,7 +66,14 @@ class CpuBackend:
         return cpu_weights.load(tensor, self.pool)
 
     def allocate_kv(self, layout: KvLayout, num_pages: int) -> CpuKv:
-        return CpuKv(layout, num_pages)
+        try:
+            return CpuKv(layout, num_pages)
+        except MemoryError:
+            raise MemoryPlanError(
+                f"{num_pages} KV pages of {layout.page_bytes} bytes ({num_pages * layout.page_bytes / 2**30:.2f} GiB) "
+                "are more than the system gives to this process. Lower --kv-memory, or raise the process's limit "
+                "(ulimit -v, container memory)."
+            ) from None
 
     def scratch_bytes(
         self, forward: Forward, weights: Mapping[str, TensorInfo], layout: KvLayout, limits: ProgramLimits
@@ -75,7 +82,13 @@ class CpuBackend:
         described = {name: cpu_weights.described(info) for name, info in weights.items()}
         recording = record(forward, described, described_layers(layout))
         sizes = sizes_of(plan(recording, limits.max_tokens, limits.max_samples), limits, self.num_threads)
-        return arena_bytes(step_limits(recording, limits, layout, 1, sizes), sizes, self.num_threads)
+        arena = arena_bytes(step_limits(recording, limits, layout, 1, sizes), sizes, self.num_threads)
+        logits = recording.outputs.get("logits")
+        return arena + (0 if logits is None else self.sampler_bytes(logits.width))
+
+    def sampler_bytes(self, vocab_size: int) -> int:
+        """What `sample` keeps of memory for rows of that many logits, for all workers."""
+        return _kernels.sampler_bytes(self.num_threads, vocab_size)
 
     def build(
         self,

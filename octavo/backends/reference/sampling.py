@@ -1,7 +1,8 @@
 """The definition of sampling: from one row of logits to a token id.
 
-Disallowed tokens are -inf. A greedy row (temperature 0) takes the first maximum. Else, with z = logits / temperature
-in float32, tokens are dropped in this order:
+A row with a NaN has no distribution: the id of its first NaN is returned, by which the caller knows (the runner fails
+the row). Disallowed tokens are -inf. A greedy row (temperature 0) takes the first maximum. Else, with z = logits /
+temperature in float32, tokens are dropped in this order:
 
 1. min_p: keep z - max(z) >= log(min_p), that is, probability >= min_p times the largest.
 2. top_k: keep z >= the k-th largest of what remains; all that equal it stay.
@@ -51,6 +52,9 @@ def mix(z: U64) -> U64:
 
 
 def _sample_row(logits: F32, rows: SampleRows, i: int) -> int:
+    odd = np.isnan(logits)
+    if odd.any():
+        return int(np.argmax(odd))
     temperature = rows.temperature[i]
     if temperature == 0:
         return int(np.argmax(logits))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import pytest
 
 from octavo import _kernels
 from octavo.backends.cpu import CpuBackend
-from octavo.backends.ops import ProgramLimits, SampleRows
-from octavo.base.errors import ConfigError, UnsupportedModelError
+from octavo.backends.ops import KvLayer, Ops, ProgramLimits, SampleRows, Value, Weight
+from octavo.backends.reference import sampling as reference
+from octavo.base.errors import ConfigError, MemoryPlanError, UnsupportedModelError
 from octavo.weights.formats import dequantize
 from octavo.weights.geometry import GEOMETRY
 from octavo.weights.loader import HostTensor
@@ -70,7 +72,9 @@ def test_scratch_is_known_without_loading(format: str, threads: int) -> None:
     backend = CpuBackend(threads=threads)
     infos = {name: tensor.info for name, tensor in tiny.tensors(format).items()}
     announced = backend.scratch_bytes(tiny.forward, infos, tiny.layout(), LIMITS)
-    assert announced == tiny.load(backend, format).program(LIMITS, 4).scratch_bytes
+    program = tiny.load(backend, format).program(LIMITS, 4)
+    assert announced == program.scratch_bytes + backend.sampler_bytes(tiny.VOCAB)
+    assert backend.sampler_bytes(tiny.VOCAB) >= threads * 3 * 4 * tiny.VOCAB
     wider = replace(LIMITS, max_tokens=40)
     assert announced < backend.scratch_bytes(tiny.forward, infos, tiny.layout(), wider)
 
@@ -87,6 +91,33 @@ def test_packed_rows_are_the_files(format: str) -> None:
         want = dequantize(format, tensor.rows(), tensor.info.shape)
         found = np.array([weight.row(i) for i in range(tensor.info.shape[0])])
         assert np.array_equal(found.view(np.uint32), want.view(np.uint32))
+
+
+def test_parts_that_run_backwards_are_refused() -> None:
+    backend = CpuBackend(threads=1)
+    raw = np.zeros((4, 256), np.uint8)
+    with pytest.raises(ValueError, match="backwards"):
+        _kernels.Matrix(backend.pool, 0, 4, 64, [raw[::-1]])
+    assert _kernels.Matrix(backend.pool, 0, 1, 64, [raw[::-1][:1]]).nbytes
+
+
+def test_outputs_are_never_copies() -> None:
+    backend = CpuBackend(threads=1)
+    matrix = _kernels.Matrix(backend.pool, 0, 1, 64, [np.zeros((1, 256), np.uint8)])
+    logits, one = np.zeros((1, 8), np.float32), np.zeros(1, np.float32)
+    sampler, ints = _kernels.Sampler(backend.pool, backend.isa), np.zeros(1, np.int32)
+    controls = (one, ints, one, one, np.zeros(1, np.uint64), ints)
+    sampler.sample(logits, *controls, np.empty(1, np.int32))
+    matrix.row(0, np.empty(64, np.float32))
+    for wrong in (np.empty(64), np.empty(128, np.float32)[::2]):
+        with pytest.raises(TypeError):
+            matrix.row(0, wrong)  # type: ignore[arg-type]
+    for out in (np.empty(1), np.empty(1, np.int64)):
+        with pytest.raises(TypeError):
+            sampler.sample(logits, *controls, out)  # type: ignore[arg-type]
+    for wrong in (logits.astype(np.float64), np.zeros((8, 1), np.float32).T.repeat(2, 1)[:, ::2]):
+        with pytest.raises(TypeError):
+            sampler.sample(wrong, *controls, np.empty(1, np.int32))  # type: ignore[arg-type]
 
 
 def test_vectors_become_floats() -> None:
@@ -144,6 +175,68 @@ def test_steps_outside_the_limits_are_refused() -> None:
             program.prepare(step)  # type: ignore[attr-defined]
 
 
+def test_positions_do_not_wrap_around() -> None:
+    _, program = fresh()
+    last = 2**31 - 1
+    step = replace(
+        step_inputs([[1, 2]], [0], [np.array([[0]])]),
+        positions=np.array([last, -last - 1], np.int32), context_lens=np.array([-last], np.int32),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="rise"):
+        program.prepare(step)  # type: ignore[attr-defined]
+
+
+def test_programs_run_their_own_steps() -> None:
+    backend = CpuBackend(threads=1)
+    model = tiny.load(backend, "Q8_0")
+    first, second = model.program(LIMITS, 2), model.program(LIMITS, 2)
+    step = first.prepare(step_inputs([[1]], [0], [np.array([[0]])]))
+    with pytest.raises(ValueError, match="another program"):
+        second.run(step)
+    first.run(step)
+
+
+def test_programs_are_built_in_order() -> None:
+    pool = CpuBackend(threads=1).pool
+    limits = _kernels.StepLimits(8, 2, 2, 32, 10, 16, 4, 1, 0)
+    buffer = _kernels.Buffer(0, 0, 64)
+    nothing = np.zeros(0, np.int32)
+
+    def chain() -> _kernels.RowChain:
+        chain = _kernels.RowChain()
+        chain.scale(buffer, buffer, 2.0, 16)
+        return chain
+
+    program = _kernels.Program(pool, "portable", limits)
+    with pytest.raises(RuntimeError, match="sealed"):
+        program.view(0, 1, 1)
+    with pytest.raises(RuntimeError, match="sealed"):
+        program.prepare(nothing, nothing, np.zeros(1, np.int32), nothing, [], nothing)
+    program.add_rows(0, chain())
+    program.seal(64, 64, 128, 0)
+    assert program.view(64, 1, 16).shape == (1, 16)
+    for offset, rows, width in ((64, 2, 16), (-64, 1, 1), (0, 2**40, 2**40)):
+        with pytest.raises((IndexError, ValueError)):
+            program.view(offset, rows, width)
+    with pytest.raises(RuntimeError, match="sealed"):
+        program.add_rows(0, chain())
+
+
+@pytest.mark.parametrize(("place", "group"), [(2, 0), (-1, 0), (0, 1), (0, -1)])
+def test_places_and_groups_are_checked(place: int, group: int) -> None:
+    """With one KV group and two layers to a page."""
+    pool = CpuBackend(threads=1).pool
+    pages = _kernels.KvPages(0, 16, 1, 16, 2, 4)
+    program = _kernels.Program(pool, "portable", _kernels.StepLimits(8, 2, 2, 32, 10, 16, 4, 1, 0))
+    buffer = _kernels.Buffer(0, 0, 64)
+    with pytest.raises((IndexError, ValueError), match=r"place|group"):
+        program.add_attention(buffer, buffer, pages, place, group, 1, 0, 1.0, 0.0, None, buffer)
+    with pytest.raises((IndexError, ValueError), match=r"place|group"):
+        chain = _kernels.RowChain()
+        chain.store_kv(buffer, buffer, pages, place, group)
+        program.add_rows(0, chain)
+
+
 def test_a_step_may_sample_nothing() -> None:
     _, program = fresh()
     step = replace(step_inputs([[1, 2]], [0], [np.array([[0]])]), sample_rows=np.empty(0, np.int32))
@@ -179,6 +272,11 @@ def test_pages_are_cleared_and_copied() -> None:
         kv.zero_pages([6])
     with pytest.raises(ConfigError, match="24"):
         backend.allocate_kv(tiny.layout(page_size=24), 1)
+
+
+def test_pages_beyond_memory_are_refused_with_numbers() -> None:
+    with pytest.raises(MemoryPlanError, match=r"KV pages.*GiB"):
+        CpuBackend(threads=1).allocate_kv(tiny.layout(), 2**46 // tiny.layout().page_bytes * 2)
 
 
 # ---------------------------------------------------------------- workers
@@ -255,3 +353,48 @@ def test_sampling_in_parallel_is_sampling_alone() -> None:
         len(backend.sample(logits[:0], SampleRows(*(getattr(rows, f)[:0] for f in SampleRows.__dataclass_fields__))))
         == 0
     )
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_a_row_with_nan_gives_its_first_nan(temperature: float) -> None:
+    """As the reference does: by that the runner knows. Rows beside it are as without."""
+    logits = np.random.default_rng(5).standard_normal((4, 700)).astype(np.float32)
+    rows = SampleRows(
+        temperature=np.full(4, temperature, np.float32), top_k=np.full(4, 20, np.int32),
+        top_p=np.full(4, 0.9, np.float32), min_p=np.full(4, 0.1, np.float32), seeds=np.arange(4, dtype=np.uint64),
+        positions=np.arange(4, dtype=np.int32),
+    )  # fmt: skip
+    backend = CpuBackend(threads=2)
+    healthy = backend.sample(logits, rows)
+    logits[1, [37, 500]] = np.nan
+    logits[2, 699] = np.nan
+    logits[3] = np.nan
+    found = backend.sample(logits, rows)
+    assert found.tolist() == [healthy[0], 37, 699, 0]
+    assert np.array_equal(found, reference.sample(logits, rows))
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_nan_keys_reach_every_token_that_sees_them(threads: int) -> None:
+    """A whole split of scores that are NaN is no split without keys."""
+    backend = CpuBackend(threads=threads)
+    tensors = tiny.tensors("F32")
+    embed = np.random.default_rng(6).standard_normal((tiny.VOCAB, tiny.HIDDEN)).astype(np.float32)
+    embed[7] = np.nan
+    tensors["embed"] = HostTensor.from_float32("embed", embed)
+    model = tiny.Tiny(backend, {name: backend.load(tensor) for name, tensor in tensors.items()})
+    limits = ProgramLimits(max_tokens=256, max_rows=1, max_samples=1, max_context=700)
+
+    def forward(ops: Ops, w: Mapping[str, Weight], kv: Sequence[KvLayer]) -> Mapping[str, Value]:
+        x = ops.embed(w["embed"])
+        ops.store_kv(ops.linear(x, w["0.k"]), ops.linear(x, w["0.v"]), kv[0])
+        out = ops.attention(ops.linear(x, w["0.q"]), kv[0], num_heads=tiny.HEADS, scale=0.1)
+        return {"hidden": ops.gather_rows(out)}
+
+    table = np.arange(44, dtype=np.int32)[None]
+    for token in (3, 7):
+        program = model.program(limits, 44, forward)
+        for start, tokens in ((0, [token] * 256), (256, [3] * 256), (512, [3] * 90), (602, [3])):
+            step = replace(step_inputs([tokens], [start], [table]), sample_rows=np.array([len(tokens) - 1], np.int32))
+            found = program.run(program.prepare(step))["hidden"]
+            assert np.isnan(found).all() == np.isnan(found).any() == (token == 7)
