@@ -10,14 +10,13 @@ import contextlib
 import datetime
 import os
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks import report
-from benchmarks.engine import WORKERS, Engine, Sample
+from benchmarks.engine import WORKERS, Engine, Sample, wait_for_quiet
 from tools.make_model.cache import cached_model
 from tools.make_model.gguf import CHOICES
 from tools.make_model.shapes import SHAPES
@@ -25,7 +24,6 @@ from tools.make_model.shapes import SHAPES
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 PROBE_OUTPUT = 17  # tokens of an answer while llama.cpp's settings are chosen
-REST_S = 0.3  # between measurements: idle workers of the other engine go to sleep
 METHOD = (
     "Both engines hold the model in a process of their own, idle while the other is measured; within a round each "
     "number of requests is measured on both, and the order of the two alternates.",
@@ -37,8 +35,8 @@ METHOD = (
     "llama.cpp's flash attention (on or off) and KV cache (unified or one stream a sequence) are the faster of the "
     "combinations in a probe before the rounds, for each model and number of requests.",
     "Weights are random (standard deviation 0.02): speed does not depend on them.",
-    "A sample during which other processes used more than the allowed share of the processors is measured again; the "
-    "share of the kept ones is in the table.",
+    "Each sample waits for a quiet machine. One during which other processes used more than the allowed share of the "
+    "processors is measured again; the share of the kept ones is in the table.",
 )
 
 
@@ -53,6 +51,7 @@ class Settings:
     rounds: int
     max_foreign: float
     retries: int
+    patience_s: float
 
     def whole(self, requests: int) -> dict[str, Any]:
         """The arguments of a measurement."""
@@ -131,7 +130,7 @@ def _undisturbed(engine: Engine, settings: Settings, arguments: dict[str, Any], 
     """A sample that others did not disturb, or the least disturbed of all tries."""
     tries: list[Sample] = []
     for attempt in range(settings.retries + 1):
-        time.sleep(REST_S)
+        wait_for_quiet(settings.max_foreign, settings.patience_s)  # in which the other engine's workers go to sleep
         tries.append(engine.measure(**arguments, seed=seed + 1000 * attempt))
         if tries[-1].foreign_share <= settings.max_foreign:
             break
@@ -169,6 +168,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     option("--threads", type=int, default=os.cpu_count(), help="of both engines (default: %(default)s)")
     option("--max-foreign", type=float, default=0.1, help="share of other processes (default: %(default)s)")
     option("--retries", type=int, default=3, help="of a disturbed sample (default: %(default)s)")
+    option("--patience", type=float, default=30, help="seconds to wait for a quiet machine before a sample "
+           "(default: %(default)s)")  # fmt: skip
     option("--name", help="of the result files (default: llama_cpp-SHAPE)")
     option("--out", type=Path, default=RESULTS, help="folder of the result files (default: benchmarks/results)")
     options = parser.parse_args(arguments)
@@ -180,7 +181,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     settings = Settings(options.threads, tuple(options.requests), options.input_len, options.output_len,
-                        options.rounds, options.max_foreign, options.retries)  # fmt: skip
+                        options.rounds, options.max_foreign, options.retries, options.patience)  # fmt: skip
     models = {path.stem: path for path in options.model or ()}
     if not models:
         models = {f"{options.shape} {format}": cached_model(options.shape, format) for format in options.formats}

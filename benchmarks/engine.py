@@ -66,6 +66,17 @@ class Engine:
         self._process.wait(timeout=60)
 
 
+def wait_for_quiet(share: float, patience_s: float) -> None:
+    """Returns when the processors have been used no more than `share` for a second, or patience has run out."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        busy, begin = _busy_s(), time.monotonic()
+        time.sleep(1)
+        used = (_busy_s() - busy) / ((time.monotonic() - begin) * (os.cpu_count() or 1))
+        if used <= share or time.monotonic() >= deadline:
+            return
+
+
 def _busy_s() -> float:
     """Processor seconds that were not idle since the machine started, time taken by a hypervisor included."""
     fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
