@@ -43,8 +43,8 @@ size_t act_bytes(ActKind kind, int64_t k) {
 }
 
 size_t scratch_bytes(Format format, int64_t k) {
-  if (act_kind(format) != ActKind::q8) return 0;
-  return size_t(k / act_block) * panel_block_bytes * max_panel_groups;
+  if (act_kind(format) != ActKind::q8 || format == Format::Q8_0) return 0;
+  return size_t(k / act_block) * panel_block_bytes;
 }
 
 }  // namespace octavo

@@ -27,6 +27,8 @@
 
 namespace octavo {
 
+// Functions here are static: units of several instruction sets include this file and may not share code.
+
 struct BlockLayout {
   int64_t block;        // inputs of a file block
   size_t file_bytes;    // of a file block
@@ -34,7 +36,7 @@ struct BlockLayout {
   size_t scale_bytes;   // packed, per group and file block
 };
 
-constexpr BlockLayout block_layout(Format format) {
+static constexpr BlockLayout block_layout(Format format) {
   switch (format) {
     case Format::Q4_0: return {32, 18, 256, 32};
     case Format::Q4_1: return {32, 20, 256, 64};
@@ -54,14 +56,14 @@ constexpr BlockLayout block_layout(Format format) {
 }
 
 // Where the scales of a group begin.
-constexpr size_t quant_area(Format format, int64_t k) {
+static constexpr size_t quant_area(Format format, int64_t k) {
   return size_t(k / act_block) * block_layout(format).quant_bytes;
 }
 
-// Many rows: groups are unpacked to lines of bytes and ready scales in the scratch of a worker.
+// Many rows: one group at a time is unpacked to lines of bytes and ready scales in the scratch of a worker. Q8_0, whose
+// lines are bytes already, is not.
 constexpr size_t panel_block_bytes = 8 * 64 + 5 * 64;
-constexpr int max_panel_groups = 4;
 
-constexpr size_t round_up_64(size_t bytes) { return (bytes + 63) & ~size_t(63); }
+static constexpr size_t round_up_64(size_t bytes) { return (bytes + 63) & ~size_t(63); }
 
 }  // namespace octavo

@@ -62,7 +62,7 @@ int64_t block_length(Format format);
 // Bytes of one row of K inputs in the file.
 size_t row_bytes(Format format, int64_t k);
 
-constexpr int64_t group_count(int64_t n) { return (n + lanes - 1) / lanes; }
+static constexpr int64_t group_count(int64_t n) { return (n + lanes - 1) / lanes; }
 
 // Bytes of one packed group of 16 outputs (a multiple of 64), and of all groups.
 size_t group_bytes(Format format, int64_t k);
