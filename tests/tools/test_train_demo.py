@@ -16,7 +16,7 @@ from tools.train_demo.check_split import check_split, question, taught_dialogues
 from tools.train_demo.corpus import test_set as draw_test_set
 from tools.train_demo.corpus import training
 from tools.train_demo.dialogue import TEST, TRAIN, Dialogue, assistant, is_held, make, user
-from tools.train_demo.recipe import QUESTIONS_PER_CATEGORY, Recipe
+from tools.train_demo.recipe import QUESTIONS_PER_CATEGORY, SHARES, Recipe, shares_at
 from tools.train_demo.tasks import CATEGORIES
 from tools.train_demo.template import CHAT_TEMPLATE, pieces, question_and_answer, render, wrap_tools
 
@@ -26,7 +26,7 @@ SUM = re.compile(r"(\d+) ([-+*]) (\d+) = (\d+)")
 
 @pytest.fixture(scope="module")
 def taught() -> list[Dialogue]:
-    return list(islice(training(11), 6000))
+    return list(islice(training(11, shares_at(0)), 6000))
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +38,13 @@ def test_every_category_is_drawn_in_both_splits(taught: list[Dialogue], tests: l
     assert {d.category for d in taught} == set(CATEGORIES)
     assert {d.category for d in tests} == set(CATEGORIES)
     assert len(tests) == QUESTIONS_PER_CATEGORY * len(CATEGORIES)
-    assert abs(sum(share for share, _ in CATEGORIES.values()) - 1) < 0.02
+    for _, shares in SHARES:
+        assert set(shares) == set(CATEGORIES)
+        assert sum(shares.values()) == pytest.approx(1)
 
 
 def test_generation_is_a_function_of_the_seed() -> None:
-    assert list(islice(training(3), 50)) == list(islice(training(3), 50))
+    assert list(islice(training(3, shares_at(0)), 50)) == list(islice(training(3, shares_at(0)), 50))
     assert draw_test_set(5) == draw_test_set(5)
 
 
@@ -63,7 +65,7 @@ def test_the_split_check_finds_an_overlap(taught: list[Dialogue], tests: list[Di
 
 def test_held_content_never_passes_a_training_draw() -> None:
     rng = random.Random(5)
-    task = CATEGORIES["arithmetic"][1][0][0]
+    task = CATEGORIES["arithmetic"][0][0]
     drawn = [make(task, "arithmetic", rng, TRAIN) for _ in range(300)]
     assert not any(is_held(key, 0.08) for d in drawn for key in d.combos)
     held = [make(task, "arithmetic", rng, TEST) for _ in range(50)]

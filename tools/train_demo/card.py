@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 from tools.train_demo.evaluate import Outcome, invented_share, table
 from tools.train_demo.recipe import DemoConfig, Recipe
@@ -24,7 +25,7 @@ nothing else, and is made for demonstrations, tests and quantization reports. Do
 | Chat format | ChatML; tools in the system message, calls as JSON in `<tool_call>` ... `</tool_call>` |
 | Licence | Apache-2.0 |
 | Training data | dialogues made by `tools/train_demo`; no text of any other origin |
-| Training | {dialogues:,} dialogues in {steps:,} steps; {hours} |
+| Training | {dialogues:,} dialogues in {steps:,} steps; {time} |
 
 ## Measured
 
@@ -42,15 +43,25 @@ Invented answers among the {unknowable} unknowable questions: {invented:.1%}.
 Where a held-out question starts from a known fact in a new wording, the fact itself was taught: a model of this size
 cannot know what it was not told. Arithmetic is taught for sums and differences of numbers to 99 and products to
 12 x 12; outside these ranges the answers are wrong.
-"""
+{note}"""
 
 
-def model_card(outcomes: list[Outcome], cfg: DemoConfig, recipe: Recipe, parameters: int, size: int, hours: str) -> str:
-    """The card's text; `size` is the file's in bytes, `hours` words the training time."""
+@dataclass(frozen=True)
+class Facts:
+    """What the card says of a run beside its outcomes: `size_bytes` of the GGUF, the time in words, a note or ""."""
+
+    parameters: int
+    size_bytes: int
+    time: str
+    note: str
+
+
+def model_card(outcomes: list[Outcome], cfg: DemoConfig, recipe: Recipe, facts: Facts) -> str:
+    """The card's text."""
     rows = table(outcomes)
     right, asked = sum(r for _, r, _ in rows), sum(n for _, _, n in rows)
     return _CARD.format(
-        parameters=parameters / 1e6,
+        parameters=facts.parameters / 1e6,
         layers=cfg.num_layers,
         hidden=cfg.hidden_size,
         ffn=cfg.intermediate_size,
@@ -58,16 +69,17 @@ def model_card(outcomes: list[Outcome], cfg: DemoConfig, recipe: Recipe, paramet
         kv=cfg.num_kv_heads,
         vocab=cfg.vocab_size,
         context=cfg.max_positions,
-        size=size / 1e6,
+        size=facts.size_bytes / 1e6,
         dialogues=recipe.steps * recipe.workers * recipe.dialogues,
         steps=recipe.steps,
-        hours=hours,
+        time=facts.time,
         asked=asked,
         right=right,
         share=right / asked,
         rows="\n".join(f"| {c} | {r} | {n} | {r / n:.1%} |" for c, r, n in rows),
         unknowable=sum(o.dialogue.category == "unknowable" for o in outcomes),
         invented=invented_share(outcomes),
+        note=f"\n{facts.note}\n" if facts.note else "",
     )
 
 

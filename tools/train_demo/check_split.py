@@ -12,7 +12,7 @@ from itertools import islice
 
 from tools.train_demo.corpus import test_set, training, training_seed
 from tools.train_demo.dialogue import SYSTEMS, Dialogue
-from tools.train_demo.recipe import QUESTIONS_PER_CATEGORY, Recipe
+from tools.train_demo.recipe import QUESTIONS_PER_CATEGORY, Recipe, shares_at
 
 
 def taught_dialogues(recipe: Recipe) -> Iterator[Dialogue]:
@@ -20,7 +20,7 @@ def taught_dialogues(recipe: Recipe) -> Iterator[Dialogue]:
     for step in range(recipe.steps):
         for worker in range(recipe.workers):
             seed = training_seed(recipe.seed, step, worker, recipe.workers)
-            yield from islice(training(seed), recipe.dialogues)
+            yield from islice(training(seed, shares_at(step)), recipe.dialogues)
 
 
 def question(dialogue: Dialogue) -> str:

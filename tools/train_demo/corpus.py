@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from tools.train_demo.dialogue import TEST, TRAIN, Dialogue, Task, make
 from tools.train_demo.tasks import CATEGORIES, DRILLS
@@ -12,7 +12,7 @@ TEST_SEED = 20_260_101
 
 
 def _task(rng: random.Random, category: str, split: str) -> Task:
-    tasks = CATEGORIES[category][1] + (DRILLS.get(category, ()) if split == TRAIN else ())
+    tasks = CATEGORIES[category] + (DRILLS.get(category, ()) if split == TRAIN else ())
     return rng.choices([t for t, _ in tasks], [w for _, w in tasks])[0]
 
 
@@ -21,13 +21,11 @@ def training_seed(seed: int, step: int, worker: int, workers: int) -> int:
     return (seed * 1_000_003 + step) * workers + worker
 
 
-def training(seed: int) -> Iterator[Dialogue]:
-    """Endless training dialogues in the proportions of the mixture."""
+def training(seed: int, shares: Mapping[str, float]) -> Iterator[Dialogue]:
+    """Endless training dialogues, the categories in these shares."""
     rng = random.Random(seed)
-    names = list(CATEGORIES)
-    weights = [CATEGORIES[n][0] for n in names]
     while True:
-        category = rng.choices(names, weights)[0]
+        category = rng.choices(list(shares), list(shares.values()))[0]
         yield make(_task(rng, category, TRAIN), category, rng, TRAIN)
 
 

@@ -13,6 +13,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 
 from tools.train_demo.corpus import training
 from tools.train_demo.dialogue import Dialogue
+from tools.train_demo.recipe import shares_at
 from tools.train_demo.template import END_OF_TEXT, IM_END, IM_START, pieces
 
 SPECIALS = (END_OF_TEXT, IM_START, IM_END)
@@ -36,7 +37,7 @@ def train_tokenizer(vocab_size: int, dialogues: int, seed: int) -> Tokenizer:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tok.train_from_iterator(_texts(islice(training(seed), dialogues)), trainer)
+    tok.train_from_iterator(_texts(islice(training(seed, shares_at(0)), dialogues)), trainer)
     if tok.get_vocab_size() != vocab_size:
         raise ValueError(f"the corpus gave {tok.get_vocab_size()} entries, not {vocab_size}; generate more dialogues")
     return tok

@@ -20,7 +20,7 @@ from torch import Tensor
 from tools.train_demo.corpus import training, training_seed
 from tools.train_demo.model import DemoModel
 from tools.train_demo.optim import Slot, make_slots, shares, update
-from tools.train_demo.recipe import DemoConfig, Recipe
+from tools.train_demo.recipe import DemoConfig, Recipe, shares_at
 from tools.train_demo.tokenizer import Example, encode, load_tokenizer
 
 
@@ -115,7 +115,7 @@ def work(rank: int, shared: Shared, recipe: Recipe, out: Path, barrier: mp.Barri
     step = int(shared.clock[0])
     while step < recipe.steps:
         seed = training_seed(recipe.seed, step, rank, recipe.workers)
-        gradients(shared, rank, local, encode(tok, list(islice(training(seed), recipe.dialogues))))
+        gradients(shared, rank, local, encode(tok, list(islice(training(seed, shares_at(step)), recipe.dialogues))))
         barrier.wait()
         loss, count, read = shared.totals.sum(0).tolist()
         grads = [

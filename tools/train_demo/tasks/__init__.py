@@ -1,4 +1,4 @@
-"""The tasks of the demo model by category, with their weights in the training mixture."""
+"""The tasks of the demo model by category, with their weights."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tools.train_demo.tasks import (
     unknowable,
 )
 
-# category: (share of the training mixture, tasks with their weights inside the category)
-CATEGORIES: dict[str, tuple[float, tuple[tuple[Task, float], ...]]] = {
-    "facts": (0.14, facts.TASKS),
-    "arithmetic": (0.16, arithmetic.TASKS),
-    "counting and spelling": (0.19, spelling.TASKS),
-    "rewriting": (0.19, rewriting.TASKS),
-    "extraction": (0.09, extraction.TASKS),
-    "tool calls": (0.06, tool_calls.TASKS),
-    "follow-ups": (0.06, follow_ups.TASKS),
-    "about Octavo": (0.03, about.TASKS),
-    "unknowable": (0.06, unknowable.TASKS),
-    "small talk": (0.02, chat.TASKS),
+# tasks with their weights inside the category
+CATEGORIES: dict[str, tuple[tuple[Task, float], ...]] = {
+    "facts": facts.TASKS,
+    "arithmetic": arithmetic.TASKS,
+    "counting and spelling": spelling.TASKS,
+    "rewriting": rewriting.TASKS,
+    "extraction": extraction.TASKS,
+    "tool calls": tool_calls.TASKS,
+    "follow-ups": follow_ups.TASKS,
+    "about Octavo": about.TASKS,
+    "unknowable": unknowable.TASKS,
+    "small talk": chat.TASKS,
 }
 
 # practice that only training uses: several small questions in one, many taught tokens for few read

@@ -132,10 +132,15 @@ def minus(draw: Draw) -> Made:
     return Made([user(draw.noise(draw.phrase(MINUS, a=a, b=b))), assistant(f"{a} - {b} = {a - b}")])
 
 
-def times(draw: Draw) -> Made:
-    """Products to 12 x 12. Of a held ordered pair only the mirror image is taught."""
-    a, b = draw.rng.randrange(13), draw.rng.randrange(13)
+def claim_product(draw: Draw, a: int, b: int) -> None:
+    """Of a held ordered pair only the mirror image is taught: a product cannot be derived, only remembered."""
     draw.combo("times", a, b, share=0.2 if a > b > 1 else 0.0)
+
+
+def times(draw: Draw) -> Made:
+    """Products to 12 x 12."""
+    a, b = draw.rng.randrange(13), draw.rng.randrange(13)
+    claim_product(draw, a, b)
     return Made([user(draw.noise(draw.phrase(TIMES, a=a, b=b))), assistant(f"{a} * {b} = {a * b}")])
 
 
@@ -182,17 +187,23 @@ DRILL = Phrasings(
 
 
 def drill(draw: Draw) -> Made:
-    """Several sums in one request: practice, in training only."""
-    sums, answers = [], []
+    """Several sums or products in one request: practice, in training only."""
+    questions, answers = [], []
     for _ in range(draw.rng.randrange(3, 7)):
+        kind = draw.pick(("plus", "plus", "minus", "minus", "times"))
+        if kind == "times":
+            a, b = draw.rng.randrange(2, 13), draw.rng.randrange(2, 13)
+            claim_product(draw, a, b)
+            questions.append(f"{a} * {b}")
+            answers.append(f"{a} * {b} = {a * b}")
+            continue
         a, b = number(draw, 99), number(draw, 99)
-        minus_sign = draw.chance(0.5)
-        if minus_sign and b > a:
+        if kind == "minus" and b > a:
             a, b = b, a
-        draw.combo("minus" if minus_sign else "plus", a, b)
-        sums.append(f"{a} {'-' if minus_sign else '+'} {b}")
-        answers.append(f"{sums[-1]} = {a - b if minus_sign else a + b}")
-    return Made([user(draw.phrase(DRILL, l=", ".join(sums))), assistant(", ".join(answers))])
+        draw.combo(kind, a, b)
+        questions.append(f"{a} {'-' if kind == 'minus' else '+'} {b}")
+        answers.append(f"{questions[-1]} = {a - b if kind == 'minus' else a + b}")
+    return Made([user(draw.phrase(DRILL, l=", ".join(questions))), assistant(", ".join(answers))])
 
 
 DRILLS = ((drill, 6.0),)
