@@ -42,7 +42,8 @@ Invented answers among the {unknowable} unknowable questions: {invented:.1%}.
 
 Where a held-out question starts from a known fact in a new wording, the fact itself was taught: a model of this size
 cannot know what it was not told. Arithmetic is taught for sums and differences of numbers to 99 and products to
-12 x 12; outside these ranges the answers are wrong.
+12 x 12; outside these ranges the answers are wrong. Spelling and counting letters work for the words and names of
+`tools/train_demo/words.py`: a word that it never saw spelled, it cannot spell.
 {note}"""
 
 
