@@ -169,7 +169,6 @@ class Program:
 def arena_bytes(
     limits: StepLimits, workers: int, token_bytes: int, sample_bytes: int, fixed_bytes: int, worker_bytes: int
 ) -> int: ...
-
 def sampler_bytes(workers: int, vocab: int) -> int: ...
 
 class Sampler:
