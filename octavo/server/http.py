@@ -17,6 +17,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Send
 
 from octavo.base.errors import InvalidRequestError, OctavoError
+from octavo.server.streams import close
 
 log = logging.getLogger("octavo.server")
 
@@ -168,7 +169,7 @@ class _EventStream(StreamingResponse):
         try:
             await super().stream_response(send)
         finally:
-            await self.body_iterator.aclose()  # type: ignore[attr-defined]
+            await close(self.body_iterator)
 
 
 async def _ended(chunks: AsyncIterator[bytes], shape: ErrorShape, last: bytes) -> AsyncIterator[bytes]:
@@ -182,9 +183,7 @@ async def _ended(chunks: AsyncIterator[bytes], shape: ErrorShape, last: bytes) -
         log.exception("unexpected error in a stream")
         yield event(shape(OctavoError(SERVER_FAILED)))
     finally:
-        close = getattr(chunks, "aclose", None)
-        if close is not None:
-            await close()
+        await close(chunks)
     if last:
         yield last
 

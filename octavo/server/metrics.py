@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from octavo.base.types import Delta, EngineStats
+from octavo.server.streams import close
 
 _LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _GAP_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
@@ -68,9 +69,7 @@ class Metrics:
             if unfinished:
                 self._requests.labels(self._model, "abort").inc(unfinished)
             self._total.observe(time.monotonic() - begin)
-            close = getattr(stream, "aclose", None)
-            if close is not None:
-                await close()
+            await close(stream)
 
     def exposition(self, stats: EngineStats | None) -> bytes:
         """The text format; `stats` None means that the engine is gone."""

@@ -74,7 +74,7 @@ async def merged(streams: Sequence[AsyncIterator[Delta]]) -> AsyncIterator[tuple
             async for delta in streams[0]:
                 yield 0, delta
         finally:
-            await _close(streams[0])
+            await close(streams[0])
         return
     queue: asyncio.Queue[tuple[int, Delta | BaseException | None]] = asyncio.Queue()
     tasks = [asyncio.create_task(_pump(i, stream, queue)) for i, stream in enumerate(streams)]
@@ -104,13 +104,14 @@ async def _pump(
     except Exception as e:
         queue.put_nowait((number, e))
     finally:
-        await _close(stream)
+        await close(stream)
 
 
-async def _close(stream: AsyncIterator[Delta]) -> None:
-    close = getattr(stream, "aclose", None)
-    if close is not None:
-        await close()
+async def close(stream: object) -> None:
+    """Closes an asynchronous iterator now, where it can be closed: an abandoned one runs on until it is collected."""
+    aclose = getattr(stream, "aclose", None)
+    if aclose is not None:
+        await aclose()
 
 
 async def begun(stream: AsyncIterator[tuple[int, Delta]]) -> AsyncIterator[tuple[int, Delta]]:
@@ -121,7 +122,7 @@ async def begun(stream: AsyncIterator[tuple[int, Delta]]) -> AsyncIterator[tuple
     """
     first = await anext(stream, None)
     if first is not None and first[1].finish_reason == "error":
-        await stream.aclose()  # type: ignore[attr-defined]
+        await close(stream)
         raise failure(first[1])
 
     async def rest() -> AsyncIterator[tuple[int, Delta]]:
@@ -131,9 +132,7 @@ async def begun(stream: AsyncIterator[tuple[int, Delta]]) -> AsyncIterator[tuple
             async for item in stream:
                 yield item
         finally:
-            close = getattr(stream, "aclose", None)
-            if close is not None:
-                await close()
+            await close(stream)
 
     return rest()
 
@@ -148,7 +147,7 @@ async def without_output(stream: AsyncIterator[tuple[int, Delta]]) -> AsyncItera
                 replace(delta, text="", token_ids=(), logprobs=(), finish_reason=reason, stop_reason=None),
             )
     finally:
-        await stream.aclose()  # type: ignore[attr-defined]
+        await close(stream)
 
 
 async def collected(stream: AsyncIterator[tuple[int, Delta]], usage: Usage) -> dict[tuple[int, int], Completion]:
@@ -165,7 +164,5 @@ async def collected(stream: AsyncIterator[tuple[int, Delta]], usage: Usage) -> d
             if delta.finish_reason == "error":
                 raise failure(delta)
     finally:
-        close = getattr(stream, "aclose", None)
-        if close is not None:
-            await close()
+        await close(stream)
     return dict(sorted(done.items()))

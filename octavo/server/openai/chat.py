@@ -16,7 +16,7 @@ from octavo.server.context import ServerContext
 from octavo.server.http import aside, event, event_stream, json_response, read_json, until_disconnect
 from octavo.server.openai import shapes
 from octavo.server.openai.protocol import ChatRequest
-from octavo.server.streams import Usage, begun, collected, failure, merged
+from octavo.server.streams import Usage, begun, close, collected, failure, merged
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
@@ -127,7 +127,7 @@ async def _chunks(
         if body.include_usage:
             yield event(head | {"choices": [], "usage": shapes.usage_body(usage)})
     finally:
-        await stream.aclose()  # type: ignore[attr-defined]
+        await close(stream)
 
 
 def _chunk_choice(engine: AsyncEngine, body: ChatRequest, delta: Delta) -> dict[str, Any] | None:

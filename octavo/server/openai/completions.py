@@ -14,7 +14,7 @@ from octavo.server.context import ServerContext
 from octavo.server.http import aside, event, event_stream, json_response, read_json, until_disconnect
 from octavo.server.openai import shapes
 from octavo.server.openai.protocol import CompletionRequest
-from octavo.server.streams import Completion, Usage, begun, collected, failure, merged, without_output
+from octavo.server.streams import Completion, Usage, begun, close, collected, failure, merged, without_output
 
 
 async def completions(request: Request) -> Response:
@@ -125,7 +125,7 @@ async def _chunks(
         if body.include_usage:
             yield event(head | {"choices": [], "usage": shapes.usage_body(usage)})
     finally:
-        await stream.aclose()  # type: ignore[attr-defined]
+        await close(stream)
 
 
 def _shown(body: CompletionRequest, delta: Delta) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
@@ -102,6 +102,21 @@ class Common(BaseModel):
     request_id: str | None = None
     return_token_ids: bool = False
 
+    @classmethod
+    def of(cls, body: dict[str, Any]) -> Self:
+        """
+        Raises:
+            InvalidRequestError: a field that is missing, unknown, ill-typed or contradicts another.
+            UnsupportedError: a field that asks for something this server does not do.
+        """
+        request = validated(cls, _asked(body))
+        request.check_stream()
+        request._refuse_unsupported()
+        return request
+
+    def _refuse_unsupported(self) -> None:
+        """Refuses by name what one endpoint does not do."""
+
     def check_stream(self) -> None:
         """
         Raises:
@@ -150,18 +165,6 @@ class ChatRequest(Common):
     continue_final_message: bool = False
     chat_template_kwargs: dict[str, Any] | None = None
 
-    @classmethod
-    def of(cls, body: dict[str, Any]) -> ChatRequest:
-        """
-        Raises:
-            InvalidRequestError: a field that is missing, unknown, ill-typed or contradicts another.
-            UnsupportedError: a field that asks for something this server does not do.
-        """
-        request = validated(cls, _asked(body))
-        request.check_stream()
-        request._refuse_unsupported()
-        return request
-
     def _refuse_unsupported(self) -> None:
         if self.tools or self.functions:
             name = "tools" if self.tools else "functions"
@@ -207,18 +210,6 @@ class CompletionRequest(Common):
     best_of: Whole | None = None
     suffix: str | None = None
     add_special_tokens: bool = True
-
-    @classmethod
-    def of(cls, body: dict[str, Any]) -> CompletionRequest:
-        """
-        Raises:
-            InvalidRequestError: a field that is missing, unknown, ill-typed or contradicts another.
-            UnsupportedError: a field that asks for something this server does not do.
-        """
-        request = validated(cls, _asked(body))
-        request.check_stream()
-        request._refuse_unsupported()
-        return request
 
     def _refuse_unsupported(self) -> None:
         if self.suffix:
