@@ -312,7 +312,23 @@ StepLimits limits_of(int64_t max_tokens, int64_t max_rows, int64_t max_samples, 
   return limits;
 }
 
+nb::list take_events(Program& program) {
+  std::vector<ChunkEvent> events;
+  {
+    Release release;
+    events = program.take_events();
+  }
+  nb::list found;
+  for (const ChunkEvent& e : events) found.append(nb::make_tuple(e.worker, e.stage, e.begin_ns, e.end_ns));
+  return found;
+}
+
 void bind_program(nb::module_& m) {
+  nb::class_<StageTotals>(m, "StageTotals")
+      .def_ro("runs", &StageTotals::runs)
+      .def_ro("chunks", &StageTotals::chunks)
+      .def_ro("wall_ns", &StageTotals::wall_ns)
+      .def_ro("work_ns", &StageTotals::work_ns);
   nb::class_<Step>(m, "Step")
       .def_prop_ro("num_tokens", [](const Step& self) { return self.tokens; })
       .def_prop_ro("num_samples", [](const Step& self) { return self.samples; });
@@ -340,6 +356,10 @@ void bind_program(nb::module_& m) {
       .def("prepare", &prepare, "token_ids"_a.noconvert(), "positions"_a.noconvert(), "row_starts"_a.noconvert(),
            "context_lens"_a.noconvert(), "page_tables"_a.noconvert(), "sample_rows"_a.noconvert())
       .def("run", &Program::run, "step"_a, nb::call_guard<Release>())
+      .def("start_profile", &Program::start_profile, "max_events"_a, nb::call_guard<Release>())
+      .def("stop_profile", &Program::stop_profile, nb::call_guard<Release>())
+      .def("take_totals", &Program::take_totals, nb::call_guard<Release>())
+      .def("take_events", &take_events)
       .def("view", &view, "offset"_a, "rows"_a, "width"_a)
       .def_prop_ro("num_stages", &Program::num_stages)
       .def_prop_ro("nbytes", &Program::bytes);

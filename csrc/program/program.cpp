@@ -102,8 +102,36 @@ void Program::run(const Step& step) {
   std::lock_guard<std::mutex> lock(running_);
   frame_.step = &step;
   Replay replay(stages_, frame_);
-  pool_->run(replay);
+  if (profile_) profile_->run(*pool_, replay);
+  else pool_->run(replay);
   frame_.step = nullptr;
+}
+
+void Program::start_profile(int64_t max_events) {
+  check_sealed();
+  if (max_events < 0) throw std::invalid_argument("a profile keeps no negative number of events");
+  std::lock_guard<std::mutex> lock(running_);
+  profile_ = std::make_unique<Profile>(num_stages(), pool_->size(), max_events);
+}
+
+void Program::stop_profile() {
+  std::lock_guard<std::mutex> lock(running_);
+  profile_.reset();
+}
+
+Profile& Program::profile() const {
+  if (!profile_) throw std::logic_error("the program is not profiled");
+  return *profile_;
+}
+
+std::vector<StageTotals> Program::take_totals() {
+  std::lock_guard<std::mutex> lock(running_);
+  return profile().take_totals();
+}
+
+std::vector<ChunkEvent> Program::take_events() {
+  std::lock_guard<std::mutex> lock(running_);
+  return profile().take_events();
 }
 
 }  // namespace octavo

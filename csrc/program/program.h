@@ -13,6 +13,7 @@
 #include "pool/pool.h"
 #include "program/kv_pages.h"
 #include "program/memory.h"
+#include "program/profile.h"
 #include "program/stages.h"
 
 namespace octavo {
@@ -34,6 +35,12 @@ class Program {
   // Throws std::invalid_argument for a step that another program prepared.
   void run(const Step& step);
 
+  // Measures runs from here on; takes give what was found since the last one. Throw std::logic_error where it is off.
+  void start_profile(int64_t max_events);
+  void stop_profile();
+  std::vector<StageTotals> take_totals();
+  std::vector<ChunkEvent> take_events();
+
   // [offset, offset + bytes) of the fixed part; throws std::out_of_range.
   uint8_t* fixed(int64_t offset, int64_t bytes) const;
   size_t bytes() const { return arena_ ? arena_->bytes() : 0; }
@@ -43,6 +50,7 @@ class Program {
  private:
   void check_open() const;
   void check_sealed() const;
+  Profile& profile() const;
 
   const uint64_t serial_;  // unlike any other program's, also of one that is gone
   std::shared_ptr<Pool> pool_;
@@ -52,6 +60,7 @@ class Program {
   std::unique_ptr<Mapping> arena_;
   int64_t fixed_bytes_ = 0;
   Frame frame_{};
+  std::unique_ptr<Profile> profile_;
   std::mutex running_;
 };
 

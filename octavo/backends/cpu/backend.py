@@ -9,9 +9,9 @@ import numpy as np
 from octavo import _kernels
 from octavo.backends.cpu import weights as cpu_weights
 from octavo.backends.cpu.kv import CpuKv, check_layout, described_layers
-from octavo.backends.cpu.planner import plan
+from octavo.backends.cpu.planner import FUSIONS, Fusion, Plan, plan
 from octavo.backends.cpu.program import CpuProgram, arena_bytes, sizes_of, step_limits
-from octavo.backends.cpu.recorder import record
+from octavo.backends.cpu.recorder import Recording, record
 from octavo.backends.cpu.weights import CpuWeight
 from octavo.backends.ops import F32, I32, Forward, KvLayout, ProgramLimits, SampleRows
 from octavo.base.errors import ConfigError, MemoryPlanError
@@ -24,16 +24,23 @@ class CpuBackend:
 
     `threads` counts all workers, the caller of a step included; None takes the physical cores that this process may
     use. `isa` forces a lower instruction-set level than the machine's (so does the environment variable OCTAVO_ISA).
-    `pool` shares the workers of another backend. Raises ConfigError for a level or a number that does not exist here.
+    `pool` shares the workers of another backend. `fusions` are what the planner may join (`planner.FUSIONS`): results
+    are equal with any of them, only times differ. Raises ConfigError for a level or a number that does not exist here.
     """
 
     name = "cpu"
 
     def __init__(
-        self, threads: int | None = None, isa: str | None = None, *, pool: _kernels.Pool | None = None
+        self,
+        threads: int | None = None,
+        isa: str | None = None,
+        *,
+        pool: _kernels.Pool | None = None,
+        fusions: frozenset[Fusion] = FUSIONS,
     ) -> None:
         if threads is not None and threads < 1:
             raise ConfigError(f"threads={threads}: the CPU backend needs at least one")
+        self.fusions = fusions
         try:
             self.isa = isa or _kernels.detect_isa()
             self.pool = pool or _kernels.Pool(threads or 0)
@@ -81,7 +88,7 @@ class CpuBackend:
         check_layout(layout)
         described = {name: cpu_weights.described(info) for name, info in weights.items()}
         recording = record(forward, described, described_layers(layout))
-        sizes = sizes_of(plan(recording, limits.max_tokens, limits.max_samples), limits, self.num_threads)
+        sizes = sizes_of(self._plan(recording, limits), limits, self.num_threads)
         arena = arena_bytes(step_limits(recording, limits, layout, 1, sizes), sizes, self.num_threads)
         logits = recording.outputs.get("logits")
         return arena + (0 if logits is None else self.sampler_bytes(logits.width))
@@ -96,15 +103,15 @@ class CpuBackend:
         weights: Mapping[str, CpuWeight],
         kv: CpuKv,
         limits: ProgramLimits,
-        *,
-        fuse: bool = True,
     ) -> CpuProgram:
-        """`fuse=False` keeps one stage per op and memory of its own for every value: for tests, with equal results."""
         recording = record(forward, weights, kv.layers)
-        planned = plan(recording, limits.max_tokens, limits.max_samples, fuse=fuse)
+        planned = self._plan(recording, limits)
         sizes = sizes_of(planned, limits, self.num_threads)
         bounds = step_limits(recording, limits, kv.layout, kv.pages.num_pages, sizes)
         return CpuProgram(self.pool, self.isa, planned, limits, bounds, sizes)
+
+    def _plan(self, recording: Recording, limits: ProgramLimits) -> Plan:
+        return plan(recording, limits.max_tokens, limits.max_samples, self.fusions)
 
     def sample(self, logits: F32, rows: SampleRows) -> I32:
         out = np.empty(len(logits), np.int32)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from octavo.backends.cpu.graph import (
     Add,
@@ -30,6 +30,10 @@ from octavo.backends.cpu.graph import (
 from octavo.backends.cpu.recorder import Recording
 
 StageKind = Literal["rows", "linear", "gated", "attention"]
+Fusion = Literal["rows", "products", "gated", "residual", "memory"]
+# What the planner may join: row instructions into chains, independent products into one stage, gate and up with their
+# gating and quantization, a product with the sum behind it, the memory of values that are never alive together.
+FUSIONS: frozenset[Fusion] = frozenset(get_args(Fusion))
 _FLOAT_BYTES = 4
 
 
@@ -61,15 +65,15 @@ class Plan:
     output_bytes: int
 
 
-def plan(recording: Recording, max_tokens: int, max_samples: int, *, fuse: bool = True) -> Plan:
-    """Plans a recording; `fuse=False` gives every instruction a stage and every value memory of its own."""
-    instructions = list(recording.instructions)
+def plan(recording: Recording, max_tokens: int, max_samples: int, fusions: frozenset[Fusion] = FUSIONS) -> Plan:
+    """Plans a recording. Without fusions, every instruction has a stage and every value memory of its own."""
+    instructions: Sequence[Instruction] = recording.instructions
     pinned = {value.index for value in recording.outputs.values()}
-    if fuse:
-        instructions = add_residuals(gate_products(instructions, pinned), pinned)
-        stages = _staged(instructions)
-    else:
-        stages = [Stage(_kind(i), _extent(i), (i,)) for i in instructions]
+    if "gated" in fusions:
+        instructions = gate_products(instructions, pinned)
+    if "residual" in fusions:
+        instructions = add_residuals(instructions, pinned)
+    stages = _staged(instructions, fusions)
     rows = {"tokens": max_tokens, "samples": max_samples}
     slots, output_bytes = {}, 0
     for value in {v.index: v for v in recording.outputs.values()}.values():
@@ -78,7 +82,7 @@ def plan(recording: Recording, max_tokens: int, max_samples: int, *, fuse: bool 
         output_bytes += aligned(rows[value.extent] * stride)
     sizes = {}
     for extent in ("tokens", "samples"):
-        storages = storages_of(stages, pinned, extent, share=fuse)
+        storages = storages_of(stages, pinned, extent, share="memory" in fusions)
         sizes[extent] = _place(storages, slots)
     return Plan(tuple(stages), slots, recording.outputs, sizes["tokens"], sizes["samples"], output_bytes)
 
@@ -165,8 +169,10 @@ def _readers(instructions: Iterable[Instruction]) -> dict[int, list[int]]:
 # ---------------------------------------------------------------- stages
 
 
-def _staged(instructions: Sequence[Instruction]) -> list[Stage]:
+def _staged(instructions: Sequence[Instruction], fusions: frozenset[Fusion]) -> list[Stage]:
     """Rounds of what is ready: first all row instructions of one extent, then all products, then one of the others."""
+    if not fusions & {"rows", "products"}:
+        return [Stage(_kind(i), _extent(i), (i,)) for i in instructions]
     waiting_for, unblocks = _dependencies(instructions)
     ready = {n for n in range(len(instructions)) if not waiting_for[n]}
     stages = []
@@ -186,10 +192,13 @@ def _staged(instructions: Sequence[Instruction]) -> list[Stage]:
             while fitting := [n for n in ready if _is(instructions[n], "rows", extent)]:
                 chain.append(min(fitting))
                 done(chain[-1])
+                if "rows" not in fusions:
+                    break
             stages.append(Stage("rows", extent, tuple(instructions[n] for n in chain)))
         elif by_kind["linear"]:
             extent = _extent(instructions[min(by_kind["linear"])])
             batch = sorted(n for n in ready if _is(instructions[n], "linear", extent))
+            batch = batch if "products" in fusions else batch[:1]
             for n in batch:
                 done(n)
             stages.append(Stage("linear", extent, tuple(instructions[n] for n in batch)))

@@ -58,7 +58,7 @@ def test_fused_is_unfused(format: str) -> None:
     tokens = random_tokens(4, 90, 20)
     tiny = load(CpuBackend(threads=2), format)
     limits = ProgramLimits(200, 2, 200, 100)
-    fused, plain = tiny.program(limits, 14), tiny.program(limits, 14, fuse=False)
+    fused, plain = tiny.program(limits, 14), tiny.program(limits, 14, fusions=frozenset())
     assert fused.num_stages < plain.num_stages
     assert fused.scratch_bytes < plain.scratch_bytes
     for output in ("logits", "hidden"):

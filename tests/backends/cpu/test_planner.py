@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from octavo.backends.cpu import CpuBackend
 from octavo.backends.cpu.graph import Attention, Instruction, Linear, Quantize, RopeTable, StoreKv, Value
 from octavo.backends.cpu.kv import described_layers
-from octavo.backends.cpu.planner import Plan, plan
+from octavo.backends.cpu.planner import FUSIONS, Fusion, Plan, plan
 from octavo.backends.cpu.recorder import Recording, record
 from octavo.backends.cpu.weights import described
 from octavo.backends.ops import Forward, KvLayer, Ops, ProgramLimits, RopeSpec, Weight
@@ -150,26 +150,31 @@ def check_memory(planned: Plan) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(steps, outputs, st.booleans(), st.sampled_from(["Q8_0", "F32"]))
-def test_plans_keep_order_and_values(steps: list[Step], outputs: list[int], fuse: bool, format: str) -> None:
+@given(steps, outputs, st.sets(st.sampled_from(sorted(FUSIONS))), st.sampled_from(["Q8_0", "F32"]))
+def test_plans_keep_order_and_values(steps: list[Step], outputs: list[int], fuse: set[Fusion], format: str) -> None:
     recording = recorded(format, random_forward(steps, outputs))
-    planned = plan(recording, 24, 9, fuse=fuse)
+    planned = plan(recording, 24, 9, frozenset(fuse))
     check_order(recording, planned)
     check_memory(planned)
 
 
 @settings(max_examples=25, deadline=None)
-@given(steps, outputs, st.sampled_from(["Q8_0", "F32", "BF16"]))
-def test_fused_programs_give_the_bits_of_unfused(steps: list[Step], outputs: list[int], format: str) -> None:
+@given(steps, outputs, st.sampled_from(sorted(FUSIONS)), st.sampled_from(["Q8_0", "F32", "BF16"]))
+def test_fused_programs_give_the_bits_of_unfused(
+    steps: list[Step], outputs: list[int], left_out: Fusion, format: str
+) -> None:
     body = random_forward(steps, outputs)
     model = tiny.load(BACKEND, format)
-    fused, plain = model.program(LIMITS, 10, body), model.program(LIMITS, 10, body, fuse=False)
+    plain = model.program(LIMITS, 10, body, frozenset())
+    fused = model.program(LIMITS, 10, body)
+    partly = model.program(LIMITS, 10, body, FUSIONS - {left_out})
     tokens = tiny.random_tokens(8, 9)
     for name in {"logits", *(f"out{n % (len(steps) + 1)}" for n in outputs)}:
         for chunk in (9, 2):
             want = tiny.run_chunks(plain, tokens, lambda _, n=chunk: n, name)[0]  # type: ignore[misc]
-            found = tiny.run_chunks(fused, tokens, lambda _, n=chunk: n, name)[0]  # type: ignore[misc]
-            assert np.array_equal(found, want, equal_nan=True)
+            for program in (fused, partly):
+                found = tiny.run_chunks(program, tokens, lambda _, n=chunk: n, name)[0]  # type: ignore[misc]
+                assert np.array_equal(found, want, equal_nan=True)
 
 
 BACKEND = CpuBackend(threads=2)
@@ -215,8 +220,8 @@ def test_a_sum_takes_over_no_operand_of_a_moved_product() -> None:
     model = tiny.load(BACKEND, "F32")
     tokens = tiny.random_tokens(8, 9)
     fused, plain = (
-        tiny.run_chunks(model.program(LIMITS, 10, forward, fuse=fuse), tokens, lambda _: 9, "logits")[0]
-        for fuse in (True, False)
+        tiny.run_chunks(model.program(LIMITS, 10, forward, fusions), tokens, lambda _: 9, "logits")[0]
+        for fusions in (FUSIONS, frozenset[Fusion]())
     )
     assert np.array_equal(fused, plain)
 

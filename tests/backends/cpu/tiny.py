@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from octavo.backends.cpu import CpuBackend
+from octavo.backends.cpu.planner import Fusion
 from octavo.backends.ops import (
     F32,
     Backend,
@@ -117,12 +117,17 @@ class Tiny:
     backend: Backend
     weights: Mapping[str, Weight]
 
-    def program(self, limits: ProgramLimits, num_pages: int, body: Forward = forward, **build: Any) -> Program:
-        kv = self.backend.allocate_kv(layout(), num_pages)
+    def program(
+        self, limits: ProgramLimits, num_pages: int, body: Forward = forward, fusions: frozenset[Fusion] | None = None
+    ) -> Program:
+        """`fusions` are another choice than the backend's, which is a CpuBackend then."""
+        backend = self.backend
+        if fusions is not None:
+            assert isinstance(backend, CpuBackend)
+            backend = CpuBackend(isa=backend.isa, pool=backend.pool, fusions=fusions)
+        kv = backend.allocate_kv(layout(), num_pages)
         kv.zero_pages(range(num_pages))
-        if isinstance(self.backend, CpuBackend):
-            return self.backend.build(body, self.weights, kv, limits, **build)
-        return self.backend.build(body, self.weights, kv, limits)
+        return backend.build(body, self.weights, kv, limits)
 
 
 def load(backend: Backend, format: str) -> Tiny:
