@@ -103,6 +103,18 @@ class EngineHandle:
     def token_bytes(self, token_id: int) -> bytes:
         return self.text.tokenizer.token_bytes(token_id)
 
+    @property
+    def special_token_ids(self) -> frozenset[int]:
+        return self.text.tokenizer.special_ids
+
+    def encode_spans(self, text: str, *, add_special_tokens: bool = True) -> list[tuple[int, int, int]]:
+        return self.text.tokenizer.encode_spans(text, add_special_tokens=add_special_tokens)
+
+    def render_chat_text(
+        self, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] | None = None
+    ) -> str:
+        return self.text.render(messages, tools=tools)
+
     def render_chat(
         self,
         messages: Sequence[Mapping[str, Any]],

@@ -94,7 +94,12 @@ def build_core(args: EngineArgs) -> tuple[EngineCore, ModelInfo]:
             vocab_size=spec.vocab_size,
             weight_format=weight_format(model.infos),
             fingerprint=fingerprint(weights_digest(model.source), numerics),
-            details={"kv_cache_dtype": model.layout.dtype, "backend": model.backend.name, "notes": plan.notes},
+            details={
+                "kv_cache_dtype": model.layout.dtype,
+                "backend": model.backend.name,
+                "max_num_seqs": limits.max_num_seqs,
+                "notes": plan.notes,
+            },
         )
         return core, info
 

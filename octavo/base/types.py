@@ -286,6 +286,19 @@ class AsyncEngine(Protocol):
 
     def token_bytes(self, token_id: int) -> bytes: ...
 
+    @property
+    def special_token_ids(self) -> frozenset[int]:
+        """Tokens that are not part of a text: they begin and end things."""
+
+    def encode_spans(self, text: str, *, add_special_tokens: bool = True) -> list[tuple[int, int, int]]:
+        """(token id, first character, the one after the last) of each token; special tokens that were added are
+        empty."""
+
+    def render_chat_text(
+        self, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] | None = None
+    ) -> str:
+        """The prompt that a conversation becomes."""
+
     def render_chat(
         self,
         messages: Sequence[Mapping[str, Any]],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hmac
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib.resources import files
 
@@ -18,13 +18,15 @@ from starlette.routing import Route
 
 from octavo.base.errors import AuthenticationError, EngineDeadError, InvalidRequestError, NotFoundError, OctavoError
 from octavo.base.types import AsyncEngine
+from octavo.server import sagemaker
 from octavo.server.context import ServerContext
-from octavo.server.http import SERVER_FAILED, Disconnected, error_response, json_response
+from octavo.server.dialect import Dialect, dialect_of
+from octavo.server.http import SERVER_FAILED, Disconnected, json_response
 from octavo.server.metrics import Metrics
 from octavo.server.openai import routes as openai
-from octavo.server.openai.shapes import error_body
 from octavo.server.settings import ServerSettings
 from octavo.server.streams import CompletionFailedError
+from octavo.server.tgi import routes as tgi
 
 log = logging.getLogger("octavo.server")
 
@@ -43,6 +45,9 @@ _PAGE_FILES = {
     "style.css": ("style.css", "text/css; charset=utf-8"),
     "icon.svg": ("icon.svg", "image/svg+xml"),
 }
+_DIALECTS: tuple[Dialect, ...] = (openai.dialect(), tgi.dialect())
+# What may be read without an API key, besides what the dialects say of themselves.
+_OPEN_PATHS = frozenset({"/health", "/metrics", "/version", *(f"/{name}" for name in _PAGE_FILES)})
 
 
 def create_app(engine: AsyncEngine, settings: ServerSettings | None = None) -> Starlette:
@@ -58,7 +63,8 @@ def create_app(engine: AsyncEngine, settings: ServerSettings | None = None) -> S
     settings = settings or ServerSettings()
     app = Starlette(
         routes=[
-            *openai.routes(),
+            *(route for dialect in _DIALECTS for route in dialect.routes),
+            Route("/invocations", sagemaker.invocations, methods=["POST"]),
             Route("/health", health, methods=["GET"]),
             Route("/metrics", metrics, methods=["GET"]),
             Route("/version", version, methods=["GET"]),
@@ -90,7 +96,7 @@ def create_app(engine: AsyncEngine, settings: ServerSettings | None = None) -> S
 async def health(request: Request) -> Response:
     """200 while the engine lives, 503 once it does not."""
     if not ServerContext.of(request).engine.alive:
-        return error_response(EngineDeadError("The engine process has ended."), error_body)
+        return _refusal(request, EngineDeadError("The engine process has ended."))
     return json_response({"status": "ok"})
 
 
@@ -121,13 +127,18 @@ def _page(name: str, media_type: str) -> Callable[[Request], Awaitable[Response]
 # ---------------------------------------------------------------- errors
 
 
+def _refusal(request: Request, error: OctavoError) -> Response:
+    """The answer to an error, in the shape that the clients of this path know."""
+    return dialect_of(request.method, request.url.path, _DIALECTS).refuse(error)
+
+
 async def _octavo_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, OctavoError)
     if isinstance(error, CompletionFailedError) and not ServerContext.of(request).engine.alive:
         error = EngineDeadError(str(error))  # try another server
     if error.status >= 500:
         log.error("%s: %s", type(error).__name__, error)
-    return error_response(error, error_body)
+    return _refusal(request, error)
 
 
 async def _disconnected(_: Request, __: Exception) -> Response:
@@ -137,35 +148,43 @@ async def _disconnected(_: Request, __: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
-        return error_response(
-            NotFoundError(f"No route {request.method} {request.url.path} on this server."), error_body
-        )
+        return _refusal(request, NotFoundError(f"No route {request.method} {request.url.path} on this server."))
     refused = InvalidRequestError(f"{error.detail}: {request.method} {request.url.path}.")
     refused.status = error.status_code
-    response = error_response(refused, error_body)
+    response = _refusal(request, refused)
     response.headers.update(error.headers or {})
     return response
 
 
-async def _unexpected(_: Request, __: Exception) -> Response:
+async def _unexpected(request: Request, _: Exception) -> Response:
     # no log line here: Starlette raises the exception again, and uvicorn logs it with its traceback
-    return error_response(OctavoError(SERVER_FAILED), error_body)
+    return _refusal(request, OctavoError(SERVER_FAILED))
 
 
 class RequireKey:
-    """ASGI middleware: /v1/* needs one of the keys as `Authorization: Bearer KEY`. Compares in constant time."""
+    """ASGI middleware: one of the keys is needed, as `Authorization: Bearer KEY` or `x-api-key: KEY`, except to read
+    the page, health and what the dialects show to everybody. Compares in constant time."""
 
     def __init__(self, app: Callable[..., Awaitable[None]], keys: tuple[str, ...]) -> None:
         self._app = app
         self._keys = [key.encode() for key in keys]
+        self._open = _OPEN_PATHS.union(*(dialect.open_paths for dialect in _DIALECTS))
 
     async def __call__(self, scope: dict[str, object], receive: object, send: object) -> None:
-        if scope["type"] == "http" and str(scope["path"]).startswith("/v1/") and scope["method"] != "OPTIONS":
-            headers = dict(scope["headers"])  # type: ignore[call-overload]
-            scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
-            known = [hmac.compare_digest(given.strip(), key) for key in self._keys]
-            if scheme.lower() != b"bearer" or not any(known):
+        if scope["type"] == "http" and not self._is_open(str(scope["method"]), str(scope["path"])):
+            given = _given_key(dict(scope["headers"]))  # type: ignore[call-overload]
+            known = [hmac.compare_digest(given, key) for key in self._keys]
+            if not any(known):
                 refusal = AuthenticationError("A valid API key is needed: send 'Authorization: Bearer KEY'.")
-                await error_response(refusal, error_body)(scope, receive, send)  # type: ignore[arg-type]
+                dialect = dialect_of(str(scope["method"]), str(scope["path"]), _DIALECTS)
+                await dialect.refuse(refusal)(scope, receive, send)  # type: ignore[arg-type]
                 return
         await self._app(scope, receive, send)
+
+    def _is_open(self, method: str, path: str) -> bool:
+        return method == "OPTIONS" or (method in ("GET", "HEAD") and path in self._open)
+
+
+def _given_key(headers: Mapping[bytes, bytes]) -> bytes:
+    scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+    return given.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")

@@ -91,6 +91,15 @@ class Tokenizer:
             raise
         return [encoding.ids for encoding in encodings]
 
+    def encode_spans(self, text: str, *, add_special_tokens: bool = True) -> list[tuple[int, int, int]]:
+        """(id, first character, the one after the last) of each token of a text, as `encode` makes them."""
+        try:
+            encoding = self._backend.encode(text, add_special_tokens=add_special_tokens)
+        except (TypeError, UnicodeEncodeError):
+            _check_unicode(text)
+            raise
+        return [(id, start, stop) for id, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True)]
+
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """The text of the ids. Bytes that are not UTF-8 become U+FFFD; ids outside the table are empty."""
         if self._vocabulary.rule is None:

@@ -41,6 +41,16 @@ class FakeEngine:
     def token_bytes(self, token_id: int) -> bytes:
         return chr(token_id).encode()
 
+    special_token_ids: frozenset[int] = frozenset({0})
+
+    def encode_spans(self, text: str, *, add_special_tokens: bool = True) -> list[tuple[int, int, int]]:
+        return [(ord(c), at, at + 1) for at, c in enumerate(text)]
+
+    def render_chat_text(
+        self, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] | None = None
+    ) -> str:
+        return str(messages[-1]["content"])
+
     def render_chat(
         self,
         messages: Sequence[Mapping[str, Any]],

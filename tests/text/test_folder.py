@@ -56,6 +56,13 @@ def texts(tokenizer: Tokenizer, text: str, **options: Any) -> list[str]:
 class TestTokenizerJson:
     added: ClassVar = [("<s>", True), ("</s>", True), ("<think>", False)]
 
+    def test_spans_are_ranges_of_characters(self, tmp_path: Path) -> None:
+        tokenizer = tokenizer_from_folder(write_tokenizer(tmp_path, self.added, bos="<s>"))
+        text = "hello é<s>"
+        spans = tokenizer.encode_spans(text)
+        assert [id for id, _, _ in spans] == tokenizer.encode(text)
+        assert [text[start:stop] for _, start, stop in spans] == ["", "hello", " ", "é", "é", "<s>"]
+
     def test_it_rules_about_bos_and_never_truncates(self, tmp_path: Path) -> None:
         tokenizer = tokenizer_from_folder(write_tokenizer(tmp_path, self.added, bos="<s>"))
         assert texts(tokenizer, "hello wwwww") == ["<s>", "hello", "Ġw", "w", "w", "w", "w"]

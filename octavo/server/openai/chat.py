@@ -22,8 +22,13 @@ ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 
 async def chat_completions(request: Request) -> Response:
+    return await answer_chat(request, await read_json(request, ServerContext.of(request).settings.max_body_bytes))
+
+
+async def answer_chat(request: Request, fields: dict[str, Any]) -> Response:
+    """The same for a body that has been read."""
     context = ServerContext.of(request)
-    body = ChatRequest.of(await read_json(request, context.settings.max_body_bytes))
+    body = ChatRequest.of(fields)
     engine = context.engine
     sampling = body.chat_sampling(engine.default_sampling())
     prompt = await _prompt(engine, body)

@@ -18,8 +18,13 @@ from octavo.server.streams import Completion, Usage, begun, close, collected, fa
 
 
 async def completions(request: Request) -> Response:
+    return await answer_completion(request, await read_json(request, ServerContext.of(request).settings.max_body_bytes))
+
+
+async def answer_completion(request: Request, fields: dict[str, Any]) -> Response:
+    """The same for a body that has been read."""
     context = ServerContext.of(request)
-    body = CompletionRequest.of(await read_json(request, context.settings.max_body_bytes))
+    body = CompletionRequest.of(fields)
     engine = context.engine
     sampling = body.completion_sampling(engine.default_sampling())
     given = body.prompts()

@@ -8,11 +8,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from octavo.base.errors import NotFoundError
+from octavo.base.errors import NotFoundError, OctavoError
 from octavo.server.context import ServerContext
-from octavo.server.http import json_response
+from octavo.server.dialect import Dialect
+from octavo.server.http import error_response, json_response
 from octavo.server.openai.chat import chat_completions
 from octavo.server.openai.completions import completions
+from octavo.server.openai.shapes import error_body
 
 
 def _model(context: ServerContext, name: str) -> dict[str, Any]:
@@ -39,10 +41,15 @@ async def show_model(request: Request) -> Response:
     return json_response(_model(context, name))
 
 
-def routes() -> list[Route]:
-    return [
+def refuse(error: OctavoError) -> Response:
+    return error_response(error, error_body)
+
+
+def dialect() -> Dialect:
+    routes = (
         Route("/v1/models", list_models, methods=["GET"]),
         Route("/v1/models/{model:path}", show_model, methods=["GET"]),
         Route("/v1/chat/completions", chat_completions, methods=["POST"]),
         Route("/v1/completions", completions, methods=["POST"]),
-    ]
+    )
+    return Dialect("openai", routes, refuse)

@@ -1,0 +1,1 @@
+"""The dialect of Text Generation Inference: /generate, /generate_stream, POST /, /info, /tokenize, /chat_tokenize."""
