@@ -6,7 +6,6 @@ Puts the text plane (tokenizer, template) in front of an engine. How an engine i
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +21,8 @@ from octavo.base.types import Delta, EngineStats, ModelInfo, Request
 from octavo.engine.client import InlineClient
 from octavo.engine.frontend import Frontend
 from octavo.engine.process import ChildClient
+from octavo.engine.spawn import Spawned, spawn
+from octavo.engine_main import COMMAND
 from octavo.text.model_text import ModelText
 from octavo.text.tokenizer import Tokenizer
 from octavo.weights.hub import find_files
@@ -43,14 +44,18 @@ class EngineHandle:
         self.text = text
 
     @classmethod
-    def start(cls, args: EngineArgs) -> EngineHandle:
-        """Starts the process for a model whose files are here or can be fetched."""
-        files = find_files(args)
+    def start(cls, args: EngineArgs, spawned: Spawned | None = None) -> EngineHandle:
+        """Loads a model whose files are here or can be fetched, in `spawned` or in a process that is started now."""
+        spawned = spawned or spawn(COMMAND)
+        try:
+            files = find_files(args)
+        except BaseException:
+            spawned.abandon()
+            raise
         local = replace(
             args, model=str(files.path), revision=None, served_model_name=args.served_model_name or args.model
         )
-        # -P: a struct.py in the user's working directory is not ours to import
-        client = ChildClient([sys.executable, "-P", "-m", "octavo.wiring"], local)
+        client = ChildClient(spawned, local)
         try:
             return cls(args, client, ModelText(args, files))
         except BaseException:

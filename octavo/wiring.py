@@ -1,14 +1,12 @@
 """Where the two planes meet: loads a model and wires runner, executor and engine into a core.
 
-The only module that imports both the engine and the runner's side. Runs in the caller's process for `LLM`, and as the
-entry of the engine's own process (`python -m octavo.wiring SOCKET`) for servers. Knows no text.
+The only module that imports both the engine and the runner's side. Runs in the caller's process for `LLM`, and in the
+engine's own process (`octavo/engine_main.py`) for servers. Knows no text.
 """
 
 from __future__ import annotations
 
 import contextlib
-import socket
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,7 +14,6 @@ from typing import TYPE_CHECKING
 from octavo.base.config import EngineArgs
 from octavo.base.errors import ConfigError, UnsupportedModelError
 from octavo.base.types import ModelInfo
-from octavo.engine.child import child_main
 from octavo.engine.core import EngineCore
 from octavo.executor.inline import InlineExecutor
 from octavo.models.decoder import decoder_forward
@@ -51,11 +48,11 @@ class OpenModel:
 def open_model(args: EngineArgs) -> Iterator[OpenModel]:
     """Everything up to the memory plan. Closes the files; the backend is closed only if the block raises."""
     files = find_files(args)
-    spec = read_spec(files)
     backend = make_backend(args)
     with contextlib.ExitStack() as on_error:
         on_error.callback(backend.close)
         with contextlib.closing(open_source(files)) as source:
+            spec = read_spec(files, source)
             infos = canonical_infos(spec, source)
             layout = spec.kv_layout(_kv_dtype(args, infos), args.block_size)
             forward = decoder_forward(spec)
@@ -129,11 +126,3 @@ def _kv_dtype(args: EngineArgs, infos: dict[str, TensorInfo]) -> KvDtype:
     if args.kv_cache_dtype not in chosen:
         raise UnsupportedModelError(f"kv_cache_dtype {args.kv_cache_dtype!r} is not supported.")
     return chosen[args.kv_cache_dtype]
-
-
-def _child(descriptor: int) -> int:
-    return child_main(socket.socket(fileno=descriptor), build_core)
-
-
-if __name__ == "__main__":
-    raise SystemExit(_child(int(sys.argv[1])))

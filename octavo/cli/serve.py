@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import gc
 import logging
 import socket
 import sys
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from octavo.base.errors import ConfigError
 from octavo.cli.options import add_engine_options, engine_args
+from octavo.engine.spawn import spawn
+from octavo.engine_main import COMMAND
 from octavo.server.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -64,17 +67,20 @@ def origins(text: str) -> tuple[str, ...]:
 
 def run(options: argparse.Namespace) -> int:
     begin = time.monotonic()
+    gc.disable()  # what is imported and read now is made to stay: `_answer` lets it be, and collects from then on
     _log(options.log_level)
     names = tuple(options.served_model_name or ())
     args = engine_args(options, served_model_name=names[0] if names else None)
     with contextlib.closing(bind(options.host, options.port)) as listener:
+        spawned = spawn(COMMAND)  # it imports while this process does, and loads while this one reads the vocabulary
         from octavo.llm import EngineHandle
 
-        engine = EngineHandle.start(args)  # the child loads while this process imports the web stack
+        engine = EngineHandle.start(args, spawned)
         try:
             _answer(engine, listener, options, names, begin)
         finally:
             engine.stop()
+            gc.enable()
     return 0
 
 
@@ -86,6 +92,8 @@ def _answer(
     from octavo.server.launch import serve
 
     engine.wait_ready()
+    gc.freeze()
+    gc.enable()
     number = listener.getsockname()[1]
     settings = ServerSettings(
         host=options.host,

@@ -7,9 +7,7 @@ script is involved; notices its end in any way it may come. Knows messages and n
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
-import socket
 import subprocess
 from collections.abc import Sequence
 
@@ -31,10 +29,9 @@ from octavo.engine.messages import (
     decode_from_engine,
     encode,
 )
+from octavo.engine.spawn import Spawned, reap, spawn
 from octavo.engine.wire import Link
 
-_STDERR = 2
-_END_GRACE_S = 5.0
 _STATUS_WAIT_S = 1.0  # between a process's closing its socket and its end; an event loop may be waiting meanwhile
 
 
@@ -42,23 +39,15 @@ class ChildClient:
     """An engine process. Starting it returns at once: it loads while the caller does other things.
 
     Args:
-        command: what to run; the number of the inherited socket is appended as the last argument. The program calls
-            `octavo.engine.child.child_main` with that socket.
+        command: what to run, see `spawn`, or the process that was started so. It calls
+            `octavo.engine.child.child_main` with its socket.
         args: what it is to load.
     """
 
-    def __init__(self, command: Sequence[str], args: EngineArgs) -> None:
-        mine, its = socket.socketpair()
-        with its:
-            # its own session: a Ctrl-C in the terminal is ours to handle
-            self._process = subprocess.Popen(
-                [*command, str(its.fileno())],
-                pass_fds=[its.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=_STDERR,
-                start_new_session=True,
-            )
-        self._link = Link(mine)
+    def __init__(self, command: Sequence[str] | Spawned, args: EngineArgs) -> None:
+        spawned = command if isinstance(command, Spawned) else spawn(command)
+        self._process = spawned.process
+        self._link = Link(spawned.socket)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
         self._ready: Ready | None = None
@@ -154,12 +143,12 @@ class ChildClient:
     async def close(self) -> None:
         """Closes the socket, at which the process ends, and waits for that."""
         self._end("The engine was closed.")
-        await asyncio.to_thread(self._reap)
+        await asyncio.to_thread(reap, self._process)
 
     def shut(self) -> None:
         """`close` for a caller without an event loop."""
         self._end("The engine was closed.")
-        self._reap()
+        reap(self._process)
 
     # ------------------------------------------------------------ the socket
 
@@ -243,12 +232,3 @@ class ChildClient:
             self._loop.remove_reader(self._link.fileno())
             self._loop.remove_writer(self._link.fileno())
         self._loop = None
-
-    def _reap(self) -> None:
-        """Waits for the process to end, then insists."""
-        for insist in (None, self._process.terminate, self._process.kill):
-            if insist is not None:
-                insist()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_END_GRACE_S)
-                return

@@ -40,14 +40,19 @@ _SHOWN = 4  # tensors named in a message
 # ---------------------------------------------------------------- the spec
 
 
-def read_spec(files: ModelFiles) -> ModelSpec:
-    """The specification of a resolved model.
+def read_spec(files: ModelFiles, source: WeightSource | None = None) -> ModelSpec:
+    """The specification of a resolved model; `source` is its opened files where the caller has them already.
 
     Raises:
         UnsupportedModelError: an architecture, activation, rope scaling or quantization that is not supported, by name.
         ModelFormatError: a description that is damaged or incomplete.
     """
-    return _read_gguf_spec(files.path) if files.kind == "gguf" else _read_hf_spec(files.path)
+    if files.kind != "gguf":
+        return _read_hf_spec(files.path)
+    if isinstance(source, GGUFFile):
+        return _read_gguf_spec(source)
+    with GGUFFile.open(files.path) as file:
+        return _read_gguf_spec(file)
 
 
 def _read_hf_spec(folder: Path) -> ModelSpec:
@@ -64,17 +69,16 @@ def _read_hf_spec(folder: Path) -> ModelSpec:
     return family_of_hf(config.architectures, config.get("model_type", None)).from_hf(config)
 
 
-def _read_gguf_spec(path: Path) -> ModelSpec:
-    with GGUFFile.open(path) as file:
-        shapes = {name: info.shape for name, info in file.tensors.items()}
+def _read_gguf_spec(file: GGUFFile) -> ModelSpec:
+    shapes = {name: info.shape for name, info in file.tensors.items()}
 
-        def tensor(name: str) -> npt.NDArray[np.float32]:
-            return np.array(HostTensor.of(file, name).to_float32())
+    def tensor(name: str) -> npt.NDArray[np.float32]:
+        return np.array(HostTensor.of(file, name).to_float32())
 
-        config = GgufConfig(file.metadata, file.path, shapes, tensor)
-        family = family_of_gguf(config.architecture)
-        assert family.from_gguf is not None  # a family that is found by GGUF's name can read it
-        return family.from_gguf(config)
+    config = GgufConfig(file.metadata, file.path, shapes, tensor)
+    family = family_of_gguf(config.architecture)
+    assert family.from_gguf is not None  # a family that is found by GGUF's name can read it
+    return family.from_gguf(config)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

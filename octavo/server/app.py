@@ -7,7 +7,7 @@ import hmac
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from importlib.resources import files
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -38,6 +38,7 @@ _PAGE_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
+_WEB = Path(__file__).parent / "web"
 _PAGE_FILES = {
     "": ("index.html", "text/html; charset=utf-8"),
     "app.js": ("app.js", "text/javascript; charset=utf-8"),
@@ -116,7 +117,7 @@ async def metrics(request: Request) -> Response:
 
 
 def _page(name: str, media_type: str) -> Callable[[Request], Awaitable[Response]]:
-    content = files("octavo.server").joinpath("web", name).read_bytes()
+    content = (_WEB / name).read_bytes()
 
     async def serve(_: Request) -> Response:
         return Response(content, media_type=media_type, headers=_PAGE_HEADERS)

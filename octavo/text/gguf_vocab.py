@@ -53,12 +53,13 @@ class _Keys:
         self.path = path
         self.tokens: Sequence[str] = self._required("tokens")
         kinds = self._array("token_type")
-        self.kinds: list[int] = [int(k) for k in kinds] if kinds is not None else [Kind.NORMAL] * len(self.tokens)
+        self.kinds: list[int] = list(kinds) if kinds is not None else [Kind.NORMAL] * len(self.tokens)
         if len(self.kinds) != len(self.tokens):
             raise ModelFormatError(path, f"{len(self.tokens)} tokens but {len(self.kinds)} token types")
-        for id, text in enumerate(self.tokens):
-            if text in _CONTROL_BY_TEXT:  # some writers call them ordinary text, and generation would never end
-                self.kinds[id] = Kind.CONTROL
+        if not _CONTROL_BY_TEXT.isdisjoint(self.tokens):
+            for id, text in enumerate(self.tokens):
+                if text in _CONTROL_BY_TEXT:  # some writers call them ordinary text, and generation would never end
+                    self.kinds[id] = Kind.CONTROL
 
     def _required(self, key: str) -> Sequence[Any]:
         value = self._array(key)
@@ -83,7 +84,11 @@ class _Keys:
         return int(value) if value is not None and 0 <= int(value) < len(self.tokens) else None
 
     def merges(self) -> list[bpe.Merge]:
-        return [_merge(text) for text in self._required("merges")]
+        texts = self._required("merges")
+        pairs: list[bpe.Merge] = [tuple(text.split(" ")) for text in texts]
+        if all(len(pair) == 2 and pair[0] for pair in pairs):  # nearly always, and worth tens of milliseconds
+            return pairs
+        return [_merge(text) for text in texts]
 
     def scores(self) -> list[float]:
         scores = self._required("scores")
@@ -145,11 +150,17 @@ def _sentencepiece(keys: _Keys) -> Tokenizer:
 
 def _encodable(tokens: Sequence[str]) -> list[str]:
     """The tokens with those that are not valid UTF-8 replaced by unique names: no text can contain them."""
+    if all(tokens) and _is_unicode("".join(tokens)):
+        return list(tokens)
     return [text if text and _is_unicode(text) else f"[not text {id}]" for id, text in enumerate(tokens)]
 
 
 def _is_unicode(text: str) -> bool:
-    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _finish(

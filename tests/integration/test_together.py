@@ -257,7 +257,7 @@ def test_the_child_process_answers_as_the_engine_inline(model: str) -> None:
     requests = random_requests(rng, 20)
     with engine(roomy(model)) as core:
         alone = one_by_one(core, requests)
-    client = ChildClient([sys.executable, "-P", "-m", "octavo.wiring"], crowded(model, rng))
+    client = ChildClient([sys.executable, "-P", "-m", "octavo.engine_main"], crowded(model, rng))
     try:
         ready = client.wait_ready(120)
         assert ready.limits.vocab_size == VOCAB and ready.limits.max_model_len == CONTEXT
