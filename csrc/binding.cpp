@@ -355,7 +355,8 @@ void bind_program(nb::module_& m) {
       .def("seal", &Program::seal, "token_bytes"_a, "sample_bytes"_a, "fixed_bytes"_a, "worker_bytes"_a)
       .def("prepare", &prepare, "token_ids"_a.noconvert(), "positions"_a.noconvert(), "row_starts"_a.noconvert(),
            "context_lens"_a.noconvert(), "page_tables"_a.noconvert(), "sample_rows"_a.noconvert())
-      .def("run", &Program::run, "step"_a, nb::call_guard<Release>())
+      .def("submit", &Program::submit, "step"_a, nb::call_guard<Release>())
+      .def("join", &Program::join, nb::call_guard<Release>())
       .def("start_profile", &Program::start_profile, "max_events"_a, nb::call_guard<Release>())
       .def("stop_profile", &Program::stop_profile, nb::call_guard<Release>())
       .def("take_totals", &Program::take_totals, nb::call_guard<Release>())

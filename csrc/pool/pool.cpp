@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
-#include <mutex>
+#include <semaphore>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -72,15 +72,34 @@ class Pool::Team {
 
   bool of_this_process() const { return pid_ == getpid(); }
 
-  void run(Job& job) {
-    std::lock_guard<std::mutex> lock(callers_);
-    FloatMode mode;
+  void submit(Job& job) {
+    free_.acquire();
+    owner_.store(std::this_thread::get_id(), std::memory_order_relaxed);
     job_ = &job;
     stage_ = -1;
     advance(0);
+  }
+
+  void join() {
+    FloatMode mode;
     while (take_chunks(0)) {
     }
     job_ = nullptr;
+    owner_.store({}, std::memory_order_relaxed);
+    free_.release();
+  }
+
+  // Whether this thread has submitted a job that nobody joined yet. Only its own writes can make that true.
+  bool owned_by_caller() const { return owner_.load(std::memory_order_relaxed) == std::this_thread::get_id(); }
+
+  // All of a job on this thread, as worker 0, who is not in the submitted job yet.
+  void run_alone(Job& job) {
+    FloatMode mode;
+    for (int stage = 0; stage < job.num_stages(); ++stage) {
+      const int64_t count = job.chunks(stage);
+      heartbeat_.fetch_add(1, std::memory_order_relaxed);
+      for (int64_t chunk = 0; chunk < count; ++chunk) job.work(stage, chunk, 0);
+    }
   }
 
  private:
@@ -149,7 +168,8 @@ class Pool::Team {
 
   const pid_t pid_;
   std::atomic<uint64_t>& heartbeat_;
-  std::mutex callers_;
+  std::binary_semaphore free_{1};  // no mutex: a job may be joined by another thread than submitted it
+  std::atomic<std::thread::id> owner_{};
   std::vector<std::thread> threads_;
   std::atomic<bool> stopping_{false};
   Job* job_ = nullptr;
@@ -170,13 +190,21 @@ Pool::~Pool() {
   if (!team_->of_this_process()) (void)team_.release();
 }
 
-void Pool::run(Job& job) {
+void Pool::submit(Job& job) {
   if (!team_->of_this_process()) {
     auto team = std::make_unique<Team>(size_, heartbeat_);
     (void)team_.release();
     team_ = std::move(team);
   }
-  team_->run(job);
+  team_->submit(job);
+}
+
+void Pool::join() { team_->join(); }
+
+void Pool::run(Job& job) {
+  if (team_->of_this_process() && team_->owned_by_caller()) return team_->run_alone(job);
+  submit(job);
+  join();
 }
 
 void Pool::parallel(int64_t total, int64_t grain, const std::function<void(int64_t, int64_t, int)>& body) {

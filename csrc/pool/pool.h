@@ -37,9 +37,16 @@ class Pool {
 
   int size() const { return size_; }
 
-  // Runs all stages of a job; the caller is worker 0. Jobs of several callers run one after the other. After a fork,
-  // the child's first job starts workers of its own.
+  // Runs all stages of a job: submit, then join.
   void run(Job& job);
+
+  // Hands a job to the workers but the caller, who may do something else until `join`, where it takes part as worker 0
+  // until the end (a team of one begins there). The job must stay alive until then. Every submit needs its join, from
+  // whichever thread. Jobs of several callers wait for each other in submit; one that the submitting thread itself
+  // runs before it joins is computed by that thread alone. After a fork, the child's first job starts workers of its
+  // own.
+  void submit(Job& job);
+  void join();
 
   // One stage over [0, total) cut into chunks of at most `grain`: body(begin, end, worker).
   void parallel(int64_t total, int64_t grain, const std::function<void(int64_t, int64_t, int)>& body);

@@ -62,11 +62,14 @@ Profile::Profile(int num_stages, int num_workers, int64_t max_events)
   }
 }
 
-void Profile::run(Pool& pool, Job& job) {
-  Timed timed(*this, job);
-  pool.run(timed);
-  timed.close();
+Profile::~Profile() = default;
+
+Job& Profile::begin(Job& job) {
+  timed_ = std::make_unique<Timed>(*this, job);
+  return *timed_;
 }
+
+void Profile::finish() { timed_->close(); }
 
 std::vector<StageTotals> Profile::take_totals() {
   std::vector<StageTotals> found(totals_.size());

@@ -28,9 +28,11 @@ class Profile {
  public:
   // Keeps at most `max_events` chunks (0: totals alone); later ones are left out.
   Profile(int num_stages, int num_workers, int64_t max_events);
+  ~Profile();
 
-  // Runs a job with the clock on. Runs of one profile do not overlap.
-  void run(Pool& pool, Job& job);
+  // The job to give to a pool instead of `job`, with the clock on; `finish` after its end. One run at a time.
+  Job& begin(Job& job);
+  void finish();
 
   // What was measured since the last take; not during a run.
   std::vector<StageTotals> take_totals();
@@ -47,6 +49,7 @@ class Profile {
   std::vector<StageTotals> totals_;
   std::vector<Worker> workers_;
   size_t worker_events_;
+  std::unique_ptr<Timed> timed_;
 };
 
 }  // namespace octavo

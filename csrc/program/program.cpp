@@ -96,42 +96,53 @@ uint8_t* Program::fixed(int64_t offset, int64_t bytes) const {
   return frame_.fixed + offset;
 }
 
-void Program::run(const Step& step) {
+Program::~Program() {
+  if (busy_) join();
+}
+
+void Program::check_idle() const {
+  if (busy_) throw std::logic_error("the program has a step that was submitted and not joined");
+}
+
+void Program::submit(std::shared_ptr<const Step> step) {
   check_sealed();
-  if (step.program != serial_) throw std::invalid_argument("the step was prepared by another program");
-  std::lock_guard<std::mutex> lock(running_);
-  frame_.step = &step;
-  Replay replay(stages_, frame_);
-  if (profile_) profile_->run(*pool_, replay);
-  else pool_->run(replay);
+  if (step->program != serial_) throw std::invalid_argument("the step was prepared by another program");
+  if (busy_.exchange(true)) throw std::logic_error("the program has a step that was submitted and not joined");
+  step_ = std::move(step);
+  frame_.step = step_.get();
+  replay_ = std::make_unique<Replay>(stages_, frame_);
+  pool_->submit(profile_ ? profile_->begin(*replay_) : *replay_);
+}
+
+void Program::join() {
+  if (!busy_) throw std::logic_error("no step was submitted");
+  pool_->join();
+  if (profile_) profile_->finish();
   frame_.step = nullptr;
+  step_.reset();
+  busy_ = false;
 }
 
 void Program::start_profile(int64_t max_events) {
   check_sealed();
+  check_idle();
   if (max_events < 0) throw std::invalid_argument("a profile keeps no negative number of events");
-  std::lock_guard<std::mutex> lock(running_);
   profile_ = std::make_unique<Profile>(num_stages(), pool_->size(), max_events);
 }
 
 void Program::stop_profile() {
-  std::lock_guard<std::mutex> lock(running_);
+  check_idle();
   profile_.reset();
 }
 
 Profile& Program::profile() const {
+  check_idle();
   if (!profile_) throw std::logic_error("the program is not profiled");
   return *profile_;
 }
 
-std::vector<StageTotals> Program::take_totals() {
-  std::lock_guard<std::mutex> lock(running_);
-  return profile().take_totals();
-}
+std::vector<StageTotals> Program::take_totals() { return profile().take_totals(); }
 
-std::vector<ChunkEvent> Program::take_events() {
-  std::lock_guard<std::mutex> lock(running_);
-  return profile().take_events();
-}
+std::vector<ChunkEvent> Program::take_events() { return profile().take_events(); }
 
 }  // namespace octavo

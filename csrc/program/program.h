@@ -1,12 +1,12 @@
 // A program: stages over one arena, replayed for any step within its limits.
 //
 // Built once (add_*, then seal), then prepared and run many times; throws std::logic_error where that order is broken.
-// Knows nothing of Python.
+// One step at a time. Knows nothing of Python.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "isa/isa.h"
@@ -21,6 +21,7 @@ namespace octavo {
 class Program {
  public:
   Program(std::shared_ptr<Pool> pool, Isa isa, StepLimits limits);
+  ~Program();
 
   // The index of an attention shape for AttentionTask::shape.
   size_t add_shape(const AttentionShape& shape);
@@ -32,8 +33,11 @@ class Program {
                             int64_t worker_bytes);
 
   std::shared_ptr<const Step> prepare(const StepArrays& arrays) const;
-  // Throws std::invalid_argument for a step that another program prepared.
-  void run(const Step& step);
+  // Starts a step on the workers but the caller, who takes part in `join`, until the end (pool.h). Throws
+  // std::invalid_argument for a step that another program prepared, std::logic_error for a second submit before the
+  // join, or a join without a submit.
+  void submit(std::shared_ptr<const Step> step);
+  void join();
 
   // Measures runs from here on; takes give what was found since the last one. Throw std::logic_error where it is off.
   void start_profile(int64_t max_events);
@@ -50,6 +54,7 @@ class Program {
  private:
   void check_open() const;
   void check_sealed() const;
+  void check_idle() const;
   Profile& profile() const;
 
   const uint64_t serial_;  // unlike any other program's, also of one that is gone
@@ -61,7 +66,9 @@ class Program {
   int64_t fixed_bytes_ = 0;
   Frame frame_{};
   std::unique_ptr<Profile> profile_;
-  std::mutex running_;
+  std::shared_ptr<const Step> step_;  // submitted and not joined yet
+  std::unique_ptr<Job> replay_;
+  std::atomic<bool> busy_{false};     // from submit to the end of join
 };
 
 }  // namespace octavo

@@ -122,6 +122,37 @@ void short_lives() {
   }
 }
 
+// Workers begin without the caller, who joins late, early, or from another thread.
+void submit_and_join() {
+  for (int threads : {1, 2, 5}) {
+    Pool pool(threads);
+    for (int job = 0; job < 2000; ++job) {
+      Sums sums({3, 0, 1 + job % 4, 2}, threads);
+      pool.submit(sums);
+      if (job % 100 == 0) usleep(200);
+      if (job % 3 == 0) {  // what the submitter runs in between is done by it alone, on a number nobody else has
+        Sums between({2, 3}, 1);
+        pool.run(between);
+        between.check();
+      }
+      if (job % 500 == 1) std::thread([&] { pool.join(); }).join();
+      else pool.join();
+      sums.check();
+    }
+  }
+}
+
+// With the caller away, the others compute a job to its end.
+void others_need_no_caller() {
+  Pool pool(2);
+  Sums sums({4, 4, 4}, 2);
+  const uint64_t before = pool.heartbeat();
+  pool.submit(sums);
+  while (pool.heartbeat() < before + 3) usleep(50);
+  pool.join();
+  sums.check();
+}
+
 void fork_keeps_working() {
   Pool pool(3);
   Sums first({5, 5}, 3);
@@ -149,6 +180,8 @@ int main() {
   several_callers();
   ranges();
   short_lives();
+  submit_and_join();
+  others_need_no_caller();
   fork_keeps_working();
   require(Pool::allowed_cores() >= 1, "there is a core");
   std::puts("pool: ok");

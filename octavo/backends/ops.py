@@ -181,8 +181,22 @@ class Program(Protocol):
     def prepare(self, inputs: StepInputs) -> Any:
         """Checks `inputs` against the limits and makes the opaque meta of one step."""
 
+    def submit(self, meta: Any) -> None:
+        """Starts a step on what works besides the calling thread, which is free until `join`.
+
+        Until then the outputs of the step before are no longer valid, and KV pages of this step may not be touched.
+        Raises RuntimeError where a step was submitted and not joined.
+        """
+
+    def join(self) -> Mapping[str, F32]:
+        """The submitted step's outputs, once they are there; the calling thread takes part in computing them.
+
+        Named outputs; "logits" is [S, V]. The arrays are valid until the next submit. Raises RuntimeError where no step
+        was submitted.
+        """
+
     def run(self, meta: Any) -> Mapping[str, F32]:
-        """Named outputs; "logits" is [S, V]. The arrays are valid until the next run."""
+        """`submit`, then `join`."""
 
 
 @dataclass(frozen=True)

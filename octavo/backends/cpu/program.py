@@ -107,6 +107,7 @@ class CpuProgram:
         rows = {"tokens": limits.max_tokens, "samples": limits.max_samples}
         self._stages = stage_infos(plan)
         assert len(self._stages) == self._program.num_stages, "stages and their names differ"
+        self._submitted: _kernels.Step | None = None
         self._profiled_rows: dict[str, int] | None = None  # by extent; None while no profile is taken
         self._views = {
             name: (value.extent, self._program.view(plan.slots[value.index].offset, rows[value.extent], value.width))
@@ -133,13 +134,36 @@ class CpuProgram:
             inputs.sample_rows,
         )
 
-    def run(self, meta: _kernels.Step) -> Mapping[str, F32]:
-        self._program.run(meta)
+    def submit(self, meta: _kernels.Step) -> None:
+        """Starts a step on the workers but the caller, and returns at once: they compute while the caller does
+        something else, holding the interpreter's lock or not.
+
+        Where another backend's program (or a load) runs on the same pool, waits for its end. Whatever the caller
+        itself runs on the pool before it joins (`CpuBackend.sample`) is done by the calling thread alone. Any thread
+        may join. Raises RuntimeError where a step was submitted and not joined.
+        """
+        self._program.submit(meta)
+        self._submitted = meta
+
+    def join(self) -> Mapping[str, F32]:
+        """Takes part in the submitted step as one more worker until its end, with the interpreter's lock released.
+
+        A team of one does all of it here. Returns the outputs, valid until the next submit. Raises RuntimeError where
+        no step was submitted.
+        """
+        self._program.join()
+        meta, self._submitted = self._submitted, None
+        assert meta is not None
         num_rows = {"tokens": meta.num_tokens, "samples": meta.num_samples}
         if self._profiled_rows is not None:
             for extent, rows in num_rows.items():
                 self._profiled_rows[extent] += rows
         return {name: view[: num_rows[extent]] for name, (extent, view) in self._views.items()}
+
+    def run(self, meta: _kernels.Step) -> Mapping[str, F32]:
+        """`submit`, then `join`."""
+        self.submit(meta)
+        return self.join()
 
     def profile(self, enabled: bool, *, max_events: int = 0) -> None:
         """Measures every stage of the runs from here on, from zero; off (as at first) it costs nothing.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -76,14 +76,26 @@ class ReferenceProgram:
     kv: ReferenceKv
     limits: ProgramLimits
     scratch_bytes: int
+    _submitted: list[StepMeta] = field(default_factory=list)
 
     def prepare(self, inputs: StepInputs) -> StepMeta:
         """Raises ValueError for inputs that break the contract or the limits."""
         _check(inputs, self.limits, self.kv.layout)
         return StepMeta(inputs)
 
+    def submit(self, meta: StepMeta) -> None:
+        if self._submitted:
+            raise RuntimeError("the program has a step that was submitted and not joined")
+        self._submitted.append(meta)
+
+    def join(self) -> Mapping[str, F32]:
+        if not self._submitted:
+            raise RuntimeError("no step was submitted")
+        return self.forward(ReferenceOps(self._submitted.pop()), self.weights, self.kv.layers)
+
     def run(self, meta: StepMeta) -> Mapping[str, F32]:
-        return self.forward(ReferenceOps(meta), self.weights, self.kv.layers)
+        self.submit(meta)
+        return self.join()
 
 
 def _check(inputs: StepInputs, limits: ProgramLimits, layout: KvLayout) -> None:

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from octavo.backends.cpu import CpuBackend
-from octavo.backends.ops import ProgramLimits
+from octavo.backends.ops import ProgramLimits, SampleRows
 from octavo.backends.reference import ReferenceBackend
 from tests.backends.cpu.tiny import FORMATS, load, random_tokens, run_chunks
+from tests.models.harness import step_inputs
 
 LENGTH = 512
 ROWS = [1, 2, 7, 16, 17, 64]
@@ -90,3 +91,35 @@ def test_replay_means_what_the_reference_means(format: str, isa: str) -> None:
     tolerance = 1e-4 if format in ("F32", "F16") else 0.01 if format == "BF16" else 0.025
     for logits, goal in zip(found, want, strict=True):
         assert np.sqrt(np.mean((logits - goal) ** 2)) < tolerance * np.sqrt(np.mean(goal**2))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_a_submitted_step_is_a_run(threads: int) -> None:
+    """Whatever the caller does before it joins, sampling on the same pool included; and every submit has one join."""
+    limits = ProgramLimits(40, 2, 40, 40)
+    tokens = random_tokens(7, 20)
+    tiny = load(CpuBackend(threads=threads), "Q8_0")
+    program, pages = tiny.program(limits, 5), np.arange(2, dtype=np.int32)[None]
+    meta = program.prepare(step_inputs(tokens, [0], [pages]))
+    want = np.array(program.run(meta)["logits"])
+    kinds = (np.float32, np.int32, np.float32, np.float32, np.uint64, np.int32)
+    rows = SampleRows(*(np.zeros(3, kind) for kind in kinds))
+    for _ in range(20):
+        program.submit(meta)
+        assert tiny.backend.sample(want[:3], rows).tolist() == want[:3].argmax(1).tolist()
+        assert np.array_equal(program.join()["logits"], want)
+    with pytest.raises(RuntimeError, match="no step"):
+        program.join()
+    program.submit(meta)
+    with pytest.raises(RuntimeError, match="not joined"):
+        program.submit(meta)
+    assert np.array_equal(program.join()["logits"], want)
+
+
+def test_a_program_may_end_with_a_step_under_way() -> None:
+    tiny = load(CpuBackend(threads=2), "Q8_0")
+    program = tiny.program(ProgramLimits(40, 2, 40, 40), 5)
+    program.submit(program.prepare(step_inputs(random_tokens(7, 20), [0], [np.arange(2, dtype=np.int32)[None]])))
+    del program
+    again = tiny.program(ProgramLimits(40, 2, 40, 40), 5)
+    assert run_chunks(again, random_tokens(7, 20), lambda _: 20)
