@@ -65,7 +65,7 @@ class CallParser:
         """The words before the next opening mark, and whether there is one; sets the body then."""
         words = ""
         while True:
-            at, mark = self._earliest()
+            at, mark = self._earliest(words)
             if mark is None:
                 keep = 0 if final else self._undecided()
                 words += self._text[: len(self._text) - keep]
@@ -81,22 +81,23 @@ class CallParser:
             self._body = self._format.body(self._calls, "" if bare else mark, self._schemas)
             return words, True
 
-    def _earliest(self) -> tuple[int, str | None]:
+    def _earliest(self, words: str) -> tuple[int, str | None]:
         found = [
             (at, -len(mark), mark)
             for mark in (*self._format.opening, *self._format.noise)
             if (at := self._text.find(mark)) >= 0
         ]
-        if self._format.bare and (at := self._bare_at()) >= 0:
+        if self._format.bare and (at := self._bare_at(words)) >= 0:
             found.append((at, 0, self._format.bare))
         if not found:
             return -1, None
         at, _, mark = min(found)
         return at, mark
 
-    def _bare_at(self) -> int:
+    def _bare_at(self, words: str) -> int:
         at = self._text.find(self._format.bare)
-        if at >= 0 and self._format.bare_first and (self._spoke or self._calls.count or self._text[:at].strip()):
+        before = words + self._text[: max(at, 0)]
+        if self._format.bare_first and (self._spoke or self._calls.count or before.strip()):
             return -1
         return at
 

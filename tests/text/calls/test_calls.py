@@ -105,7 +105,7 @@ def test_any_text_ends_and_nothing_depends_on_the_cuts(format: str) -> None:
     marks = [*FORMATS[format].opening, *FORMATS[format].noise, FORMATS[format].bare]
     scraps = [*marks, *marks, '{"name": "f", "arguments": {"a": [1, "}"]}}', "{", "}", "[", "]", '"', "\\", " ", "\n"]
     scraps += ["name", "f(a=1)", "</tool_call>", "<function=f>", "<arg_key>", "words ", ":", ","]
-    for _ in range(300):
+    for _ in range(200):
         text = "".join(draw.choices(scraps, k=draw.randint(1, 12)))
         ways = {str(parsed(format, text, size)) for size in (1, 2, 5, 1000)}
         assert len(ways) == 1, text
