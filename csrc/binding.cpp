@@ -28,14 +28,6 @@ template <typename T>
 using Table = nb::ndarray<const T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Release = nb::gil_scoped_release;
 
-Isa isa_of(const std::string& name) {
-  const Isa machine = detect_machine();
-  for (int level = 0; level <= static_cast<int>(machine); ++level)
-    if (name == isa_name(static_cast<Isa>(level))) return static_cast<Isa>(level);
-  throw std::invalid_argument("instruction-set level '" + name + "' is unknown, or more than this machine has (" +
-                              isa_name(machine) + ")");
-}
-
 Format format_of(int number) {
   const auto format = static_cast<Format>(number);
   if (!is_known(format)) throw std::invalid_argument("no kernel for the format number " + std::to_string(number));
@@ -337,7 +329,7 @@ void bind_program(nb::module_& m) {
            "page_size"_a, "num_pages"_a, "num_groups"_a, "max_partials"_a);
   nb::class_<Program>(m, "Program")
       .def(nb::new_([](std::shared_ptr<Pool> pool, const std::string& isa, const StepLimits& limits) {
-             return std::make_shared<Program>(std::move(pool), isa_of(isa), limits);
+             return std::make_shared<Program>(std::move(pool), isa_named(isa.c_str()), limits);
            }), "pool"_a, "isa"_a, "limits"_a)
       .def("add_rows", [](Program& self, int extent, RowChain& chain) {
              check(!chain.ops.empty(), "a chain of rows has at least one operation");
@@ -377,7 +369,7 @@ void bind_program(nb::module_& m) {
 class Sampler {
  public:
   Sampler(std::shared_ptr<Pool> pool, const std::string& isa)
-      : pool_(std::move(pool)), kernels_(op_kernels(isa_of(isa))) {}
+      : pool_(std::move(pool)), kernels_(op_kernels(isa_named(isa.c_str()))) {}
 
   void sample(Table<float> logits, Array<float> temperature, Array<int32_t> top_k, Array<float> top_p,
               Array<float> min_p, Array<uint64_t> seeds, Array<int32_t> positions,
@@ -422,7 +414,11 @@ class Sampler {
 NB_MODULE(_kernels, m) {
   m.doc() = "Octavo's CPU kernels: packed weights, paged KV, programs and the pool that runs them.";
   m.def("detect_isa", [] { return std::string(isa_name(detect())); });
-  m.def("machine_isa", [] { return std::string(isa_name(detect_machine())); });
+  m.def("machine_isas", [] {
+    nb::list names;
+    for (Isa level : machine_levels()) names.append(isa_name(level));
+    return names;
+  });
   nb::class_<Pool>(m, "Pool")
       .def(nb::new_([](int threads) { return std::make_shared<Pool>(threads); }), "threads"_a = 0)
       .def_prop_ro("size", &Pool::size)

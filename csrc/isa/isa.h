@@ -6,16 +6,38 @@
 
 namespace octavo {
 
-// Ascending: a machine that has one level has every level before it.
-enum class Isa { portable = 0, avx2 = 1, avx512 = 2, avx512_bf16 = 3 };
+// portable is for every processor, the next three are for x86-64, the last three for aarch64.
+enum class Isa { portable, avx2, avx512, avx512_bf16, neon, neon_dotprod, neon_i8mm };
 
-// The highest level that this machine, its system and this build support.
+// What the products of bytes take on this kind of processor: packed bytes that use all 8 bits are kept as they are
+// (signed), or with 128 added (unsigned, beside signed activations).
+#if defined(__aarch64__)
+constexpr bool signed_bytes = true;
+#else
+constexpr bool signed_bytes = false;
+#endif
+
+// Levels in ascending order: what one level can do, the later ones can do too.
+struct IsaLevels {
+  Isa at[4];
+  int count;
+  const Isa* begin() const { return at; }
+  const Isa* end() const { return at + count; }
+};
+
+// The levels that this machine, its system and this build support; portable is the first.
+IsaLevels machine_levels();
+
+// The highest of them.
 Isa detect_machine();
 
-// detect_machine(), lowered by the environment variable OCTAVO_ISA (a name as isa_name gives it).
+// detect_machine(), or what the environment variable OCTAVO_ISA names (as isa_name gives it).
 // Throws std::invalid_argument where the variable names no level or one that this machine lacks.
 Isa detect();
 
 const char* isa_name(Isa isa);
+
+// The level of that name. Throws std::invalid_argument, with the names there are, for one that this machine lacks.
+Isa isa_named(const char* name);
 
 }  // namespace octavo

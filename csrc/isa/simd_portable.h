@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "isa.h"
+
 // Vectors wider than the machine's are passed between inlined functions only, never over a real call.
 #pragma GCC diagnostic ignored "-Wpsabi"
 
@@ -102,12 +104,19 @@ OCTAVO_INLINE Vs pair16(int8_t low, int8_t high) {
   return (Vs)i_set1((low & 0xffff) | int32_t(uint32_t(high) << 16));
 }
 
-// Lane o: acc + sum of line[4 o + i] * four[i], bytes unsigned times signed, exact. full: bytes above 128 occur.
-// A product is at most 255 * 127 in magnitude and fits int16.
+// Lane o: acc + sum of line[4 o + i] * four[i], exact. Bytes of line are below 128, or (full) any: signed or unsigned as
+// signed_bytes says. A product is at most 255 * 127 in magnitude and fits int16.
 template <bool full> OCTAVO_INLINE Vi dot4(const Vi& acc, const Vb& line, const int8_t* four) {
-  const Vi mask = i_set1(0x00ff00ff);
-  const Vi even = (Vi)((Vs)((Vi)line & mask) * pair16(four[0], four[2]));
-  const Vi odd = (Vi)((Vs)((Vi)((Vu)line >> 8) & mask) * pair16(four[1], four[3]));
+  const Vs x02 = pair16(four[0], four[2]), x13 = pair16(four[1], four[3]);
+  Vi even, odd;
+  if constexpr (full && signed_bytes) {
+    even = (Vi)(((Vs)i_shl<8>((Vi)line) >> 8) * x02);
+    odd = (Vi)(((Vs)line >> 8) * x13);
+  } else {
+    const Vi mask = i_set1(0x00ff00ff);
+    even = (Vi)((Vs)((Vi)line & mask) * x02);
+    odd = (Vi)((Vs)((Vi)((Vu)line >> 8) & mask) * x13);
+  }
   return acc + i_sar<16>(i_shl<16>(even)) + (even >> 16) + i_sar<16>(i_shl<16>(odd)) + (odd >> 16);
 }
 

@@ -1,8 +1,8 @@
 // From packed blocks to registers: the eight lines of 32 inputs x 16 outputs, and their scales, for each format.
 //
 // A codec gives:
-//   scaling, offset   the form of its product (linear.h); values are unsigned, true value = value - offset
-//   full              whether bytes above 128 occur
+//   scaling, offset   the form of its product (linear.h); true value = value - offset
+//   full              whether bytes use all 8 bits (isa.h: signed_bytes); others are below 128
 //   is_panel          whether it reads what was unpacked to a cache rather than weights in memory
 //   per_super         blocks of 32 that share a scale field
 //   quant_bytes, scale_bytes   strides of a block and of a scale field (layout.h)
@@ -84,7 +84,7 @@ struct ThreeBitLines {
 template <Format F, Scaling S, int Offset, class Lines> struct SmallCodec : Lines {
   static constexpr Scaling scaling = S;
   static constexpr int offset = Offset;
-  static constexpr bool full = Offset == 128, is_panel = false;
+  static constexpr bool full = F == Format::Q8_0, is_panel = false;
   static constexpr int per_super = 1;
   static constexpr size_t quant_bytes = block_layout(F).quant_bytes, scale_bytes = block_layout(F).scale_bytes;
 
@@ -170,7 +170,7 @@ struct Q6KCodec : SuperCodec<Format::Q6_K, Scaling::halves, 32, SixBitLines> {
 };
 
 template <Format F> struct CodecOf;
-template <> struct CodecOf<Format::Q8_0> { using type = SmallCodec<Format::Q8_0, Scaling::plain, 128, ByteLines>; };
+template <> struct CodecOf<Format::Q8_0> { using type = SmallCodec<Format::Q8_0, Scaling::plain, signed_bytes ? 0 : 128, ByteLines>; };
 template <> struct CodecOf<Format::Q4_0> { using type = SmallCodec<Format::Q4_0, Scaling::plain, 8, NibbleLines>; };
 template <> struct CodecOf<Format::Q4_1> { using type = SmallCodec<Format::Q4_1, Scaling::minimum, 0, NibbleLines>; };
 template <> struct CodecOf<Format::Q5_0> { using type = SmallCodec<Format::Q5_0, Scaling::plain, 16, FiveBitLines>; };

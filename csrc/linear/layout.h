@@ -6,7 +6,7 @@
 // and is padded to a multiple of 64 bytes.
 //
 // Lines of a block (inputs 4 k .. 4 k + 3 are "line k", k = 0..7):
-//   bytes    8 lines: the value plus its offset.
+//   bytes    8 lines: the value plus its offset of 128, or the value itself where products take signed bytes (isa.h).
 //   nibbles  4 lines: byte j has line j in its low and line j + 4 in its high nibble.
 //   twos     2 lines: byte h has lines 4 h .. 4 h + 3 in its four 2-bit fields, low bits first.
 //   ones     1 line:  bit k is the high bit of line k.

@@ -12,7 +12,8 @@
 //     scale per 16:        acc = fma(d * s_a, float(sc0 * dot0 + sc1 * dot1), acc)
 //       with a minimum:    acc = fma(-dmin * s_a, float(mn0 * sum0 + mn1 * sum1), acc) after it
 //   F32, F16:  acc = fma(w, x, acc), k ascending.
-//   BF16:      x rounded to bf16; avx512_bf16: vdpbf16ps over pairs (2j, 2j+1), j ascending; other levels as F32.
+//   BF16:      x rounded to bf16; avx512_bf16: vdpbf16ps over pairs (2j, 2j+1), j ascending; other levels as F32 (also
+//              neon_i8mm, whose bfmlalb and bfmlalt are one fma for each input; its bfdot is not used).
 // dot, sc * dot and sums are exact int32 values; products of floats are rounded once, where they are written.
 #pragma once
 

@@ -90,7 +90,8 @@ void put_small_block(Format format, const uint8_t* src, uint8_t* quants, uint8_t
     src += 2;
   }
   if (format == Format::Q8_0) {
-    for (int k = 0; k < 8; k++) store32(quants + k * 64 + o4, load32(src + 4 * k) ^ 0x80808080u);
+    constexpr uint32_t flip = signed_bytes ? 0 : 0x80808080u;
+    for (int k = 0; k < 8; k++) store32(quants + k * 64 + o4, load32(src + 4 * k) ^ flip);
     return;
   }
   if (format == Format::Q5_0 || format == Format::Q5_1) {

@@ -33,7 +33,7 @@ void block_quants(Format format, const uint8_t* quants, uint8_t (&q)[32]) {
   for (int k = 0; k < 8; k++)
     for (int i = 0; i < 4; i++) {
       int value;
-      if (bytes) value = quants[64 * k + i];
+      if (bytes) value = quants[64 * k + i] ^ (signed_bytes ? 0x80 : 0);
       else if (twos) value = quants[64 * (k >> 2) + i] >> 2 * (k & 3) & 3;
       else value = quants[64 * (k & 3) + i] >> 4 * (k >> 2) & 15;
       if (ones) value |= (quants[256 + i] >> k & 1) << 4;

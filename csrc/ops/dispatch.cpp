@@ -16,15 +16,25 @@ extern const OpKernels op_table;
 namespace avx512 {
 extern const OpKernels op_table;
 }
+#elif defined(__aarch64__)
+namespace neon {
+extern const OpKernels op_table;
+}
 #endif
 
 const OpKernels& op_kernels(Isa isa) {
+  switch (isa) {
 #if defined(__x86_64__)
-  if (isa >= Isa::avx512) return avx512::op_table;
-  if (isa == Isa::avx2) return avx2::op_table;
+    case Isa::avx2: return avx2::op_table;
+    case Isa::avx512:
+    case Isa::avx512_bf16: return avx512::op_table;
+#elif defined(__aarch64__)
+    case Isa::neon:
+    case Isa::neon_dotprod:
+    case Isa::neon_i8mm: return neon::op_table;
 #endif
-  (void)isa;
-  return portable::op_table;
+    default: return portable::op_table;
+  }
 }
 
 void rope_table(const int32_t* positions, const float* inv_freq, int64_t half, double factor, float* table,

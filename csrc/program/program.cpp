@@ -14,7 +14,10 @@ int64_t align(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 double slowness_of(Isa isa) {
   switch (isa) {
     case Isa::portable: return 8;
-    case Isa::avx2: return 2;
+    case Isa::neon: return 4;
+    case Isa::avx2:
+    case Isa::neon_dotprod:
+    case Isa::neon_i8mm: return 2;
     default: return 1;
   }
 }

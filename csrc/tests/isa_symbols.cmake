@@ -3,7 +3,7 @@
 string(REPLACE "|" ";" objects "${OBJECTS}")
 set(checked 0)
 foreach(object IN LISTS objects)
-  if(NOT object MATCHES "_avx[0-9a-z_]*\\.cpp\\.o(bj)?$")
+  if(NOT object MATCHES "_(avx|neon)[0-9a-z_]*\\.cpp\\.o(bj)?$")
     continue()
   endif()
   execute_process(COMMAND ${NM} --defined-only ${object} OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)

@@ -114,8 +114,7 @@ int main(int argc, char** argv) {
   std::vector<int64_t> rows;
   for (const std::string& r : split(argument(5, "1,2,4,8,16,32,64,512"))) rows.push_back(std::stoll(r));
   Isa isa = detect();
-  for (Isa level : {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512_bf16})
-    if (argument(6, "") == isa_name(level) && level <= detect_machine()) isa = level;
+  if (!argument(6, "").empty()) isa = isa_named(argument(6, "").c_str());
   std::printf("level %s, %d threads\n", isa_name(isa), threads);
   for (const std::string& name : formats)
     for (Format format : all_formats)

@@ -138,7 +138,7 @@ void bench_sampling(Isa isa) {
 int main(int count, char** arguments) {
   const FloatMode mode;
   const std::string what = count > 1 ? arguments[1] : "all";
-  for (Isa isa : levels()) {
+  for (Isa isa : machine_levels()) {
     if (count > 2 ? isa_name(isa) != std::string(arguments[2]) : isa != detect_machine()) continue;
     if (what == "rows" || what == "all") bench_rows(isa);
     if (what == "sampling" || what == "all") bench_sampling(isa);

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "isa/isa.h"
+#include "ops/ops.h"
 
 namespace octavo::test {
 
@@ -59,10 +59,12 @@ void check_same_bits(const std::vector<T>& a, const std::vector<T>& b, const std
       return fail("%s: [%zu] differs: %.9g and %.9g", what.c_str(), i, double(a[i]), double(b[i]));
 }
 
-inline std::vector<Isa> levels() {
-  std::vector<Isa> all;
-  for (int i = 0; i <= int(detect_machine()); i++) all.push_back(Isa(i));
-  return all;
+// One level of this machine for each table of kernels.
+inline std::vector<Isa> op_levels() {
+  std::vector<Isa> different;
+  for (Isa isa : machine_levels())
+    if (different.empty() || &op_kernels(isa) != &op_kernels(different.back())) different.push_back(isa);
+  return different;
 }
 
 inline int finish(const char* name) {

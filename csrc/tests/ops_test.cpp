@@ -283,7 +283,7 @@ void test_store_kv(Isa isa, Random& random, bool flush) {
 }  // namespace
 
 int main() {
-  for (Isa isa : levels()) {
+  for (Isa isa : op_levels()) {
     Random random{7};
     for (bool flush : {false, true}) {
       test_store_kv(isa, random, flush);

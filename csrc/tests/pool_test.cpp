@@ -182,7 +182,9 @@ int main() {
   short_lives();
   submit_and_join();
   others_need_no_caller();
-  fork_keeps_working();
+  // qemu's emulation of a user program does not survive a fork of several threads.
+  if (std::getenv("OCTAVO_TEST_EMULATED") != nullptr) std::puts("pool: fork NOT TESTED (emulated processor)");
+  else fork_keeps_working();
   require(Pool::allowed_cores() >= 1, "there is a core");
   std::puts("pool: ok");
 }

@@ -18,7 +18,7 @@ LENGTH = 512
 ROWS = [1, 2, 7, 16, 17, 64]
 ONE = ProgramLimits(LENGTH, 1, LENGTH, LENGTH)
 PAGES = LENGTH // 16
-ISAS = ["portable", "avx2", "avx512", "avx512_bf16"]
+ISAS = ["portable", "avx2", "avx512", "avx512_bf16", "neon", "neon_dotprod", "neon_i8mm"]
 
 
 @pytest.fixture(params=FORMATS)
@@ -81,7 +81,7 @@ def test_equal_with_more_threads_than_cores(threads: int) -> None:
 def test_replay_means_what_the_reference_means(format: str, isa: str) -> None:
     from octavo import _kernels
 
-    if ISAS.index(isa) > ISAS.index(_kernels.machine_isa()):
+    if isa not in _kernels.machine_isas():
         pytest.skip(f"NOT TESTED: this machine has no {isa}")
     tokens = random_tokens(6, 37, 20)
     limits = ProgramLimits(64, 2, 64, 40)
