@@ -1,0 +1,2 @@
+def write_facts(a,b): pass
+def write(*a): pass
