@@ -64,7 +64,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     option("--budget", type=float, metavar="MINUTES", help="begin no sample after this time; exit code 3 if cut")
     option("--threads", type=int, default=os.cpu_count() or 1, help="of every engine (default: %(default)s)")
     option("--patience", type=float, default=20, help="seconds to wait for a quiet machine (default: %(default)s)")
-    option("--out", type=Path, default=places.RESULTS, help="folder of the samples (default: benchmarks/results/compare)")
+    option("--out", type=Path, default=places.RESULTS, help="folder of the samples (default: results/compare)")
     option("--page", type=Path, default=places.ROOT / "docs" / "benchmarks.md", help="the report")
     option("--plot", type=Path, default=places.ROOT / "docs" / "images" / "throughput.svg", help="its plot")
     return parser.parse_args(arguments)

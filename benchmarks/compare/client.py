@@ -38,7 +38,7 @@ class Answer:
 
 @functools.cache
 def plain_tokens(vocab_size: int) -> list[int]:
-    """Ids whose text is ASCII letters: a random model repeats its input, so answers are text that no server holds back."""
+    """Ids whose text is ASCII letters: a random model repeats its input, and no server holds such text back."""
     texts = make_vocabulary(vocab_size).tokens
     return [i for i, text in enumerate(texts) if text.isascii() and text.isalpha()]
 

@@ -58,7 +58,7 @@ def matrices_of(shape: Shape, formats: dict[str, str], default: str) -> list[Mat
 
 def decode_step_s(shape: Shape, matrices: Sequence[Matrix], users: int, context: float, kv_bytes: float,
                   machine: Machine) -> float:  # fmt: skip
-    """Seconds of one step that gives each of `users` a token; `context` cached tokens each, `kv_bytes` a cached value."""
+    """Seconds of one step: a token for each of `users` with `context` cached tokens, `kv_bytes` a cached value."""
     seconds = sum(_matrix_s(matrix, users, machine) for matrix in matrices)
     values = 2 * shape.layers * shape.kv_heads * shape.head_dim  # keys and values of one token
     operations = 4 * shape.layers * shape.heads * shape.head_dim * context * users

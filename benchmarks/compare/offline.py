@@ -33,7 +33,8 @@ def run(contender: Contender, works: tuple[str, ...], repeat: int, threads: int)
         "works": [_as_option(name, WORKS[name], repeat) for name in works],
         **dict(contender.settings),
     }
-    command = [str(places.python_of(environment)), str(places.WORKERS / _WORKERS[contender.engine]), json.dumps(options)]
+    worker = places.WORKERS / _WORKERS[contender.engine]
+    command = [str(places.python_of(environment)), str(worker), json.dumps(options)]
     said = json.loads(_output(command, environment_of(contender.engine, threads)).strip().splitlines()[-1])
     return said["values"], [" ".join(command)]
 

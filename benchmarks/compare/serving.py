@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO
 
 from benchmarks.compare import client, places
 from benchmarks.compare.accounting import private_bytes, tree
