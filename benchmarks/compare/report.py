@@ -28,8 +28,8 @@ _METHOD = (
     "Every sample is a process of its own, started for it and ended before the next; one process at a time. Rounds go "
     "over all groups; within a group the contenders take turns, and their order turns from round to round. Numbers "
     "are medians over rounds.",
-    "The limits of the machine (bandwidth of packed-weight reads, int8 and bf16 products) are measured when each group "
-    "begins in each round; the limit of a workload is the sum over its matrices of the larger of bytes / "
+    "The limits of the machine (bandwidth of packed-weight reads, int8 and bf16 products) are measured before and "
+    "after every sample; the limit of a workload is the sum over its matrices of the larger of bytes / "
     "bandwidth and operations / rate, plus attention the same way. Norms, rope, softmax and sampling count nothing.",
     "The share of the processors that other processes took is measured for every sample; samples above 10% are "
     "measured again and left out where a point has others (lines without any other are marked †).",

@@ -49,18 +49,16 @@ def run(groups: list[Group], options: Options) -> bool:
         for group in groups:
             if number >= group.rounds:
                 continue
-            contenders = list(group.contenders)
+            contenders = [c for c in group.contenders if c.rounds is None or number < c.rounds]
             turn = number % len(contenders)
             missing = [c for c in contenders[turn:] + contenders[:turn] if wanting(known, number, group, c.label)]
             if not missing:
                 continue
+            limits: list[dict[str, float]] = []  # one more than contenders measured
             for label, take in _samples(number, group, missing, options):
-                if label == "machine" and not wanting(known, number, group, label):
-                    continue
                 if options.deadline is not None and time.monotonic() > options.deadline:
                     return False
-                sample = _taken(number, group, label, take, options)
-                known.append(sample)
+                known.append(_taken(number, group, label, take, limits, options))
     return True
 
 
@@ -77,7 +75,6 @@ Take = Callable[[], tuple[dict[str, Any], list[str]]]
 def _samples(
     number: int, group: Group, missing: list[Contender], options: Options
 ) -> Iterator[tuple[str, Take]]:  # fmt: skip
-    yield "machine", lambda: _machine(options.threads)
     for contender in missing:
 
         def take(contender: Contender = contender) -> tuple[dict[str, Any], list[str]]:
@@ -111,24 +108,32 @@ def _offline(
     return values, commands
 
 
-def _machine(threads: int) -> tuple[dict[str, Any], list[str]]:
+def _machine(threads: int) -> dict[str, float]:
+    """What the machine can do at most at this minute."""
     command = [str(places.limits_program()), str(threads)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return {"limits": [json.loads(done.stdout)]}, [" ".join(command)]
+    limits: dict[str, float] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return limits
 
 
-def _taken(number: int, group: Group, label: str, take: Take, options: Options) -> store.Sample:
+def _taken(
+    number: int, group: Group, label: str, take: Take, limits: list[dict[str, float]], options: Options
+) -> store.Sample:
+    """One sample, with the limits of the machine before and after it."""
     sample: store.Sample = {"round": number, "group": group.name, "contender": label}
     wait_for_quiet(MAX_FOREIGN, options.patience_s)
+    if not limits:
+        limits.append(_machine(options.threads))
     sample["time"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     meter = Meter()
     try:
-        with _burning(group.burners if label != "machine" else ()):
+        with _burning(group.burners):
             values, commands = take()
         sample |= {"values": values, "commands": [_public(command) for command in commands]}
     except (RuntimeError, OSError, subprocess.SubprocessError, ValueError, KeyError, StopIteration) as error:
         sample["error"] = _public(f"{type(error).__name__}: {error}")
     sample |= {"wall_s": round(meter.wall_s, 3), "foreign_share": round(meter.foreign_share(), 4)}
+    limits.append(_machine(options.threads))
+    sample["limits"] = limits[-2:]
     store.append(options.samples, sample)
     print(f"round {number + 1}, {group.name}, {label}: {_brief(sample)}", file=sys.stderr, flush=True)
     return sample
@@ -146,10 +151,11 @@ def _brief(sample: store.Sample) -> str:
         return sample["error"][:400]
     parts = []
     for work, values in sample["values"].items():
-        rates = sorted(value[key] for value in values for key in ("tok_s", "seconds", "bandwidth_gbs") if key in value)
+        rates = sorted(value[key] for value in values for key in ("tok_s", "seconds") if key in value)
         if rates:
             parts.append(f"{work} {rates[len(rates) // 2]:.1f}")
-    return f"{', '.join(parts)} ({sample['wall_s']:.0f} s, others {sample['foreign_share']:.2f})"
+    bandwidth = "/".join(f"{limit['bandwidth_gbs']:.0f}" for limit in sample["limits"])
+    return f"{', '.join(parts)} ({sample['wall_s']:.0f} s, others {sample['foreign_share']:.2f}, {bandwidth} GB/s)"
 
 
 @contextlib.contextmanager

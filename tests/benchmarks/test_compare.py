@@ -254,10 +254,9 @@ def test_the_page_is_made_from_samples_and_keeps_what_was_written_by_hand() -> N
     group, label = "single smollm2-135m Q8_0", "octavo smollm2-135m Q8_0"
     machine = {"bandwidth_gbs": 36.0, "int8_gops": 935.0, "bf16_gflops": 468.0, "f32_gflops": 234.0}
     samples = []
-    for contender, work, values in (("machine", "limits", machine), (label, "decode-1", {"tok_s": 190.0}),
-                                    (label.replace("octavo", "llama.cpp"), "decode-1", {"tok_s": 100.0})):  # fmt: skip
+    for contender, speed in ((label, 190.0), (label.replace("octavo", "llama.cpp"), 100.0)):
         samples.append({"round": 0, "group": group, "contender": contender, "foreign_share": 0.01,
-                        "values": {work: [values]}})  # fmt: skip
+                        "values": {"decode-1": [{"tok_s": speed}]}, "limits": [machine, machine]})  # fmt: skip
     facts = {"date": "2026-01-01", "threads": 2, "machine": {"processor": "P"}, "versions": {"octavo": "v"},
              "matrices": {"smollm2-135m Q8_0": [[49152, 2736, 142_884_864.0, True, False, 1]]}}  # fmt: skip
     results = checks.results_of(samples, facts)
