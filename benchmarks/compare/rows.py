@@ -145,5 +145,5 @@ def _busy() -> Iterator[Check]:
 
 def _memory() -> Iterator[Check]:
     yield Weighed("135M Q8_0 after 32 users over HTTP", (f"http {SMALL}", f"octavo {SMALL} Q8_0", "memory"), 150)
-    yield Weighed("1B Q8_0 after 32 users over HTTP (128k vocabulary)",
+    yield Weighed("1B Q8_0 after some users over HTTP (128k vocabulary)",
                   (f"memory {LARGE}", f"octavo {LARGE} Q8_0", "memory"), 300)  # fmt: skip

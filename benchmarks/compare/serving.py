@@ -23,7 +23,8 @@ from tools.make_model.shapes import SHAPES
 
 START_S = 300
 USERS = 32
-KV_MEMORY = 1 << 30  # of Octavo's pages in the load rows: room for all users
+KV_MEMORY = 512 << 20  # of Octavo's pages under load: room for all users, and the load fills it
+KV_MEMORY_ALONE = 128 << 20  # where a few requests are all the load
 REQUESTS = {"http-8": (64, 8), "http-32": (64, 32), "prefix-32": (32, 32)}
 
 
@@ -33,7 +34,7 @@ def run(
     """Values by workload, and the server's command. The same seed gives every server the same requests."""
     vocab = SHAPES[contender.shape].vocab
     port = _free_port()
-    command = command_of(contender, port, threads)
+    command = command_of(contender, works, port, threads)
     values: dict[str, list[dict[str, float]]] = {}
     with _server(command, contender.engine, threads) as (process, begin):
         asyncio.run(_first_token(process, port, command, vocab))
@@ -46,20 +47,20 @@ def run(
                 client.run(port, served, client.random_load(vocab, 4, 10_000 + seed), 4)  # a warm-up
                 values[work] = [client.run(port, served, make(vocab, requests, 100 * seed + number), users)]
             elif work == "memory":
-                if not any(other in REQUESTS for other in works):
-                    client.run(port, served, client.random_load(vocab, USERS, seed), USERS)
+                if not _loaded(works):
+                    client.run(port, served, client.random_load(vocab, 12, seed), 6)
                 values[work] = [{"private_bytes": float(private_bytes(tree(process.pid)))}]
     if "memory" in works and contender.engine == "octavo":
-        values["memory"][0] |= _planned(contender)
+        values["memory"][0] |= _planned(contender, works, threads)
     return values, [" ".join(command)]
 
 
-def command_of(contender: Contender, port: int, threads: int) -> list[str]:
+def command_of(contender: Contender, works: tuple[str, ...], port: int, threads: int) -> list[str]:
     """The server as its own documentation recommends it for many users on these processors."""
     model = str(places.model_path(contender.shape, contender.format))
     python = str(places.python_of(contender.engine if contender.engine != "llama.cpp" else "octavo"))
     if contender.engine == "octavo":
-        return [python, "-m", "octavo", "serve", model, "--port", str(port), "--no-access-log", *_sizes(threads)]
+        return [python, "-m", "octavo", "serve", model, "--port", str(port), "--no-access-log", *_sizes(threads, works)]
     if contender.engine == "llama.cpp":
         command = [str(places.llama_tool("llama-server")), "-m", model, "--port", str(port), "-t", str(threads),
                    "-tb", str(threads), "-np", str(USERS), "-c", str(1280 * USERS), "-b", "2048", "-ub", "512",
@@ -74,15 +75,20 @@ def command_of(contender: Contender, port: int, threads: int) -> list[str]:
     raise ValueError(f"{contender.engine} has no server here")
 
 
-def _sizes(threads: int) -> list[str]:
+def _loaded(works: tuple[str, ...]) -> bool:
+    return any(work in REQUESTS for work in works)
+
+
+def _sizes(threads: int, works: tuple[str, ...]) -> list[str]:
+    memory = KV_MEMORY if _loaded(works) else KV_MEMORY_ALONE
     return ["--threads", str(threads), "--max-num-seqs", str(USERS), "--max-model-len", "2048", "--kv-memory",
-            str(KV_MEMORY)]  # fmt: skip
+            str(memory)]  # fmt: skip
 
 
-def _planned(contender: Contender) -> dict[str, float]:
+def _planned(contender: Contender, works: tuple[str, ...], threads: int) -> dict[str, float]:
     """What `octavo plan` says of the server that was weighed."""
     model = str(places.model_path(contender.shape, contender.format))
-    command = [sys.executable, "-m", "octavo", "plan", model, *_sizes(os.cpu_count() or 1), "--json"]
+    command = [sys.executable, "-m", "octavo", "plan", model, *_sizes(threads, works), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=places.ROOT)
     plan = json.loads(done.stdout)
     return {f"planned_{name}": float(plan[name]) for name in ("weights_bytes", "kv_bytes", "total_bytes")}
