@@ -1,4 +1,4 @@
-// The one file that knows Python: classes and functions of octavo._kernels over the kernels, pool and programs.
+// What knows Python (with binding_limits.cpp): octavo._kernels, over the kernels, the pool and programs.
 //
 // Checks shapes and ranges of what comes from Python; long work runs with the interpreter lock released.
 #include <nanobind/nanobind.h>
@@ -12,7 +12,7 @@
 #include <optional>
 #include <stdexcept>
 
-#include "isa/isa.h"
+#include "binding.h"
 #include "ops/sampling.h"
 #include "program/program.h"
 
@@ -428,6 +428,7 @@ NB_MODULE(_kernels, m) {
   bind_pages(m);
   bind_row_chain(m);
   bind_program(m);
+  bind_limits(m);
   nb::class_<Sampler>(m, "Sampler")
       .def(nb::new_([](std::shared_ptr<Pool> pool, const std::string& isa) {
              return std::make_shared<Sampler>(std::move(pool), isa);

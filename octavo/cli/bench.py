@@ -1,34 +1,176 @@
-"""`octavo bench throughput`: tokens per second of one engine over many prompts, in process."""
+"""`octavo bench`: what the engine, its kernels and its start do on this machine, beside what the machine could do."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from octavo.cli.options import add_engine_options, engine_args
+from octavo.cli.options import add_engine_options, engine_args, length
+
+if TYPE_CHECKING:
+    from octavo.bench.throughput import Throughput
+
+Parser = argparse.ArgumentParser
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+@dataclass(frozen=True)
+class Kind:
+    """One benchmark: its line of help, its options, and what runs it."""
+
+    text: str
+    add_options: Callable[[Parser], None]
+    run: Callable[[argparse.Namespace], None]
+
+
+def add_options(parser: Parser) -> None:
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
-    throughput = kinds.add_parser("throughput", help="tokens per second over many prompts")
-    add_engine_options(throughput)
-    option = throughput.add_argument_group("workload").add_argument
-    option("--num-prompts", type=int, default=32, help="requests, all there from the start (default: %(default)s)")
-    option("--concurrency", type=int, help="most requests at once (default: all)")
-    option("--input-len", type=int, default=128, help="tokens of a prompt (default: %(default)s)")
-    option("--output-len", type=int, default=128, help="tokens of an answer (default: %(default)s)")
-    option("--repeat", type=int, default=3, help="runs; the median is reported (default: %(default)s)")
-    option("--json", action="store_true", help="print JSON")
+    for name, kind in KINDS.items():
+        kind.add_options(kinds.add_parser(name, help=kind.text, description=kind.text[0].upper() + kind.text[1:] + "."))
 
 
 def run(options: argparse.Namespace) -> int:
-    from octavo.bench.throughput import Workload, measure, report
+    from octavo.bench.report import check_writable
 
-    workload = Workload(
-        num_prompts=options.num_prompts,
-        concurrency=options.concurrency or options.num_prompts,
-        input_len=options.input_len,
-        output_len=options.output_len,
-        repeat=options.repeat,
-    )
-    print(report(measure(engine_args(options), workload), as_json=options.json))
+    check_writable(options.json)
+    KINDS[options.kind].run(options)
     return 0
+
+
+def _add_json(option: Callable[..., object]) -> None:
+    option("--json", "--output-json", metavar="FILE", help="write everything to FILE as JSON (-: print it instead)")
+
+
+def _print(report: str, result: object, to: str | None) -> None:
+    from octavo.bench.report import write_json
+
+    if to != "-":
+        print(report)
+    if to is not None:
+        write_json(result, to)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    numbers = tuple(int(name) for name in _names(text))
+    if not numbers or min(numbers) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} are no numbers from 1 up, such as 1,8,512")
+    return numbers
+
+
+# ---------------------------------------------------------------- throughput and latency
+
+
+def _throughput_options(parser: Parser) -> None:
+    add_engine_options(parser)
+    option = parser.add_argument_group("workload").add_argument
+    option("--num-prompts", type=int, default=32, help="requests, all there from the start (default: %(default)s)")
+    option("--concurrency", type=int, help="most requests at once (default: all)")
+    _workload_options(option, 128, 128)
+    option("--num-iters", "--repeat", dest="repeat", type=int, default=3, metavar="N",
+           help="runs; the median is reported (default: %(default)s)")  # fmt: skip
+    option("--num-iters-warmup", type=int, default=1, metavar="N", help="runs before (default: %(default)s)")
+    _add_json(option)
+
+
+def _latency_options(parser: Parser) -> None:
+    add_engine_options(parser)
+    option = parser.add_argument_group("workload").add_argument
+    option("--batch-size", type=int, default=8, help="requests of a batch (default: %(default)s)")
+    _workload_options(option, 32, 128)
+    option("--num-iters", "--repeat", dest="repeat", type=int, default=10, metavar="N",
+           help="batches, one after the other (default: %(default)s)")  # fmt: skip
+    option("--num-iters-warmup", type=int, default=2, metavar="N", help="batches before (default: %(default)s)")
+    _add_json(option)
+
+
+def _workload_options(option: Callable[..., object], input_len: int, output_len: int) -> None:
+    option("--input-len", type=length, metavar="N",
+           help=f"tokens of a prompt (default: {input_len}; with --dataset: as there)")  # fmt: skip
+    option("--output-len", type=length, metavar="N",
+           help=f"tokens of an answer (default: {output_len}; with --dataset: as there)")  # fmt: skip
+    option("--dataset", "--dataset-path", metavar="FILE",
+           help="prompts from a file instead of random tokens: one a line, .jsonl with `prompt` and perhaps "
+           "`output_len`, or .json in ShareGPT's shape")  # fmt: skip
+    option("--prompt-seed", type=int, default=0, metavar="N", help="of the random prompts (default: %(default)s)")
+
+
+def _measure_engine(options: argparse.Namespace, num_prompts: int, concurrency: int, defaults: tuple[int, int],
+                    ) -> Throughput:  # fmt: skip
+    from octavo.bench.throughput import Workload, measure
+
+    lengths = [options.input_len, options.output_len]
+    if options.dataset is None:
+        lengths = [default if given is None else given for given, default in zip(lengths, defaults, strict=True)]
+    workload = Workload(
+        num_prompts=num_prompts,
+        concurrency=concurrency,
+        input_len=lengths[0],
+        output_len=lengths[1],
+        repeat=options.repeat,
+        warmup=options.num_iters_warmup,
+        dataset=options.dataset,
+        seed=options.prompt_seed,
+    )
+    return measure(engine_args(options), workload)
+
+
+def _throughput(options: argparse.Namespace) -> None:
+    from octavo.bench.throughput import throughput_report
+
+    concurrency = options.num_prompts if options.concurrency is None else options.concurrency
+    result = _measure_engine(options, options.num_prompts, concurrency, (128, 128))
+    _print(throughput_report(result), result, options.json)
+
+
+def _latency(options: argparse.Namespace) -> None:
+    from octavo.bench.throughput import latency_report
+
+    result = _measure_engine(options, options.batch_size, options.batch_size, (32, 128))
+    _print(latency_report(result), result, options.json)
+
+
+# ---------------------------------------------------------------- kernels
+
+
+def _kernel_options(parser: Parser) -> None:
+    option = parser.add_argument
+    option("--shapes", type=_names, default=("135m", "1b"), metavar="NAMES",
+           help="135m, 1b, or OUTPUTSxINPUTS, separated by commas (default: 135m,1b)")  # fmt: skip
+    option("--formats", type=_names, default=("Q8_0", "Q4_0", "Q4_K", "Q6_K", "BF16"), metavar="NAMES",
+           help="of the weights (default: Q8_0,Q4_0,Q4_K,Q6_K,BF16)")  # fmt: skip
+    option("--rows", type=_numbers, default=(1, 8, 32, 64, 512), metavar="NUMBERS",
+           help="rows of activations (default: 1,8,32,64,512)")  # fmt: skip
+    option("--kinds", type=_names, default=(), metavar="NAMES",
+           help="products, attention, rows, sampling (default: all)")  # fmt: skip
+    option("--rounds", type=int, default=5, metavar="N", help="of loop and kernel (default: %(default)s)")
+    option("--threads", "-t", type=int, metavar="N", help="worker threads (default: physical cores)")
+    option("--isa", metavar="LEVEL", help="a lower instruction-set level than the machine's")
+    _add_json(option)
+
+
+def _measure_each_kernel(options: argparse.Namespace) -> None:
+    from octavo.bench import kernels
+    from octavo.bench.report import write_json
+
+    choice = kernels.Choice(options.kinds or kernels.KINDS, options.shapes, options.formats, options.rows)
+    shown = options.json != "-"
+    if shown:
+        print(kernels.HEAD, flush=True)
+    show = (lambda measured: print(kernels.line(measured), flush=True)) if shown else None
+    result = kernels.measure_all(choice, rounds=options.rounds, threads=options.threads, isa=options.isa, show=show)
+    if shown:
+        print(kernels.heading(result))
+    if options.json is not None:
+        write_json(result, options.json)
+
+
+KINDS = {
+    "throughput": Kind("tokens per second over many prompts", _throughput_options, _throughput),
+    "latency": Kind("seconds of a batch of requests", _latency_options, _latency),
+    "kernels": Kind("each kernel beside the limits of the machine", _kernel_options, _measure_each_kernel),
+}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from octavo import _kernels
 from octavo.backends.cpu import weights as cpu_weights
+from octavo.backends.cpu.cost import Cost, StepShape, costs_of
 from octavo.backends.cpu.kv import CpuKv, check_layout, described_layers
 from octavo.backends.cpu.planner import FUSIONS, Fusion, Plan, plan
 from octavo.backends.cpu.program import CpuProgram, arena_bytes, sizes_of, step_limits
@@ -92,6 +93,14 @@ class CpuBackend:
         arena = arena_bytes(step_limits(recording, limits, layout, 1, sizes), sizes, self.num_threads)
         logits = recording.outputs.get("logits")
         return arena + (0 if logits is None else self.sampler_bytes(logits.width))
+
+    def step_costs(
+        self, forward: Forward, weights: Mapping[str, TensorInfo], layout: KvLayout
+    ) -> Callable[[StepShape], list[Cost]]:
+        """What a step of some shape must move and compute, by operation; needs no loaded weights."""
+        described = {name: cpu_weights.described(info) for name, info in weights.items()}
+        instructions = record(forward, described, described_layers(layout)).instructions
+        return lambda shape: costs_of(instructions, shape)
 
     def sampler_bytes(self, vocab_size: int) -> int:
         """What `sample` keeps of memory for rows of that many logits, for all workers."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from octavo import _kernels
+from octavo.backends.cpu.cost import Cost, StepShape, costs_of
 from octavo.backends.cpu.graph import Attention, GatedLinear, Instruction, Linear, RowInstruction, Value, aligned
 from octavo.backends.cpu.planner import Plan, Stage
 from octavo.backends.cpu.profile import ChunkTime, StageTime, stage_infos
@@ -190,6 +191,15 @@ class CpuProgram:
             StageTime(info, t.runs, rows[info.extent], t.chunks, 1e-9 * t.wall_ns, 1e-9 * t.work_ns)
             for info, t in zip(self._stages, totals, strict=True)
         ]
+
+    def costs(self, shape: StepShape) -> list[list[Cost]]:
+        """What each stage must move and compute in a step of that shape, as `take_profile` orders them."""
+        found: list[list[Cost]] = []
+        for stage in self._plan.stages:
+            found.append(costs_of(stage.instructions, shape))
+            if stage.kind == "attention":
+                found.append([])  # its merge
+        return found
 
     def take_events(self) -> list[ChunkTime]:
         """The chunks kept since `profile(True)` or the last take: by worker, each worker's in order of time."""
