@@ -1,0 +1,112 @@
+"""The fast kernels on whole models: perplexity beside the float32 reference on the same weights, and equal bits.
+
+The demo model in every quantized type, stories260K in the float types. The reference multiplies decoded weights with
+float32 activations and keeps float32 keys and values; the fast backend rounds activations to 8 bits and keeps its own
+default type of keys and values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from octavo.backends.ops import F32
+from octavo.backends.reference import ReferenceBackend
+from tests.models.requantized import DEMO, Model, Text, demo, demo_texts, load
+
+pytest.importorskip("octavo._kernels", reason="CPU BACKEND ABSENT: the extension octavo._kernels is not built")
+
+from octavo import _kernels
+from octavo.backends.cpu import CpuBackend
+
+LEVELS = _kernels.machine_isas()
+TOLERANCE = 1e-3  # of perplexity
+# One of each arithmetic: a scale per 32, one with a minimum, a scale per 16, one with a minimum.
+QUICK = ["Q8_0", "Q4_K", "Q6_K", "Q2_K"]
+QUANTIZED = [*QUICK, "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q3_K", "Q5_K"]
+FLOATS = ["F32", "F16", "BF16"]
+ROWS = [1, 2, 7, 16, 17, 64, 512]
+
+
+@lru_cache(maxsize=1)
+def quick_texts() -> list[Text]:
+    return demo_texts(48)
+
+
+def check_perplexity(reference: Model, texts: Sequence[Text], path: Path, format: str, isas: Sequence[str]) -> None:
+    want = reference.nats(texts).mean()
+    for isa in isas:
+        fast = load(path, CpuBackend(threads=2, isa=isa), format)
+        found = fast.nats(texts, kv_dtype="bf16" if format == "BF16" else "f16").mean()
+        assert abs(np.expm1(found - want)) < TOLERANCE, f"{isa}: perplexity {np.exp(found)} instead of {np.exp(want)}"
+
+
+@pytest.mark.parametrize("format", QUICK)
+def test_perplexity_of_the_demo_model(format: str) -> None:
+    texts = quick_texts()
+    assert sum(len(text.ids) - text.head for text in texts) > 500
+    reference = demo(ReferenceBackend(), format)
+    check_perplexity(reference, texts, DEMO / "octavo-demo.gguf", format, LEVELS[-1:])
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("format", QUANTIZED + FLOATS)
+def test_perplexity_of_the_demo_model_on_every_level(format: str) -> None:
+    reference = demo(ReferenceBackend(), format)
+    check_perplexity(reference, demo_texts(240), DEMO / "octavo-demo.gguf", format, LEVELS)
+
+
+def stories(shared_data: Path, documents: int) -> tuple[Path, list[Text]]:
+    from tokenizers import Tokenizer
+
+    folder = shared_data / "models" / "stories260K" / "hf"
+    corpus = (shared_data / "corpora" / "tinystories-sample-a.txt").read_text("utf-8")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    texts = [text.strip() for text in corpus.split("<|endoftext|>") if text.strip()]
+    return folder, [Text(tuple(tokenizer.encode(text).ids[:256]), 1) for text in texts[:documents]]
+
+
+@pytest.mark.parametrize("format", FLOATS)
+def test_perplexity_of_stories260k(format: str, shared_data: Path) -> None:
+    folder, texts = stories(shared_data, 4)
+    reference = load(folder, ReferenceBackend(), format)
+    check_perplexity(reference, texts, folder, format, LEVELS)
+
+
+# ---------------------------------------------------------------- equal bits
+
+
+def logits(model: Model, tokens: Sequence[int], chunk: int) -> F32:
+    return model.logits([tokens], chunk=chunk, kv_dtype="f16")[0]
+
+
+def check_equal(format: str, isa: str, threads: Sequence[int], rows: Sequence[int], length: int) -> None:
+    """Chunks of any size, on any number of workers, and among other rows."""
+    tokens = [id for text in quick_texts() for id in text.ids][:length]
+    whole = None
+    for number in threads:
+        model = demo(CpuBackend(threads=number, isa=isa), format)
+        for count in rows:
+            found = logits(model, tokens, count)
+            whole = found if whole is None else whole
+            assert np.array_equal(found, whole), f"{count} rows, {number} threads"
+        lengths = [length, 33, 5, length // 2, 1]
+        together = model.logits([tokens[:own] for own in lengths], chunk=40, kv_dtype="f16")
+        for own, found in zip(lengths, together, strict=True):
+            assert whole is not None and np.array_equal(found, whole[:own]), f"batched, {number} threads"
+
+
+@pytest.mark.parametrize("format", ["Q8_0", "Q4_K", "BF16"])
+def test_bits_do_not_depend_on_rows_threads_and_chunks(format: str) -> None:
+    check_equal(format, LEVELS[-1], [2, 1, 3], [512, 1, 7, 17, 64], 160)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("format", QUANTIZED + FLOATS)
+def test_bits_on_every_level(format: str) -> None:
+    for isa in LEVELS:
+        check_equal(format, isa, [1, 2, 3], ROWS, 512)
