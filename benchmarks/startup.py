@@ -2,73 +2,22 @@
 
     python benchmarks/startup.py [--model MODEL] [--rounds 5] [--idle 20] [--out benchmarks/results/startup.json]
 
-Medians over rounds; each round is a fresh process with warm file caches. The first token is counted from the start of
-the command to the first content of a streamed chat answer, asked for by a client that retries every 5 ms.
+Medians over rounds, by the method of `octavo bench startup`; after the last one the server is left idle and watched.
 """
 
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import os
 import platform
-import socket
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-ASK = {"messages": [{"role": "user", "content": "What is the capital of France?"}], "stream": True, "temperature": 0}
+from octavo.bench.startup import ServerProcess, Start, import_s
 
-
-def import_seconds() -> float:
-    """Time of `import octavo` in a fresh interpreter, that interpreter's own start left out."""
-    code = "import time; t = time.perf_counter(); import octavo; print(time.perf_counter() - t)"
-    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def start(model: str | None, port: int) -> subprocess.Popen[bytes]:
-    command = [
-        sys.executable,
-        "-m",
-        "octavo",
-        "serve",
-        *([model] if model else []),
-        "--port",
-        str(port),
-        "--no-access-log",
-    ]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def first_token_seconds(model: str | None) -> tuple[float, subprocess.Popen[bytes]]:
-    """Seconds to the first content, and the server, which still runs."""
-    port = free_port()
-    begin = time.perf_counter()
-    server = start(model, port)
-    while True:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        try:
-            connection.request("POST", "/v1/chat/completions", json.dumps(ASK), {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            for line in answer:
-                if line.startswith(b"data: {") and json.loads(line[6:])["choices"][0]["delta"].get("content"):
-                    return time.perf_counter() - begin, server
-            raise RuntimeError(f"the server answered {answer.status} without content")
-        except ConnectionRefusedError:
-            if server.poll() is not None:
-                raise RuntimeError("the server ended") from None
-            time.sleep(0.005)
-        finally:
-            connection.close()
+TIMEOUT_S = 300.0
 
 
 def tree(pid: int) -> list[int]:
@@ -100,25 +49,25 @@ def main() -> None:
     parser.add_argument("--idle", type=float, default=20.0, help="seconds over which an idle server is watched")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    first_tokens = []
+    starts: list[Start] = []
     for round_number in range(options.rounds):
-        seconds, server = first_token_seconds(options.model)
-        first_tokens.append(seconds)
-        if round_number == options.rounds - 1:
-            pids = tree(server.pid)
-            time.sleep(1)
-            before = cpu_seconds(pids)
-            time.sleep(options.idle)
-            idle_share = (cpu_seconds(pids) - before) / options.idle
-            memory = resident_bytes(pids)
-        server.terminate()
-        server.wait(30)
+        with ServerProcess(options.model) as server:
+            starts.append(server.wait(TIMEOUT_S))
+            if round_number == options.rounds - 1:
+                pids = tree(server.pid)
+                time.sleep(1)
+                before = cpu_seconds(pids)
+                time.sleep(options.idle)
+                idle_share = (cpu_seconds(pids) - before) / options.idle
+                memory = resident_bytes(pids)
+    first_tokens = [start.first_token_s for start in starts]
     result = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
         "model": options.model or "octavo-demo",
         "rounds": options.rounds,
-        "import_octavo_s": statistics.median(import_seconds() for _ in range(options.rounds)),
+        "import_octavo_s": statistics.median(import_s() for _ in range(options.rounds)),
+        "serve_to_ready_s": statistics.median(start.ready_s for start in starts),
         "serve_to_first_token_s": statistics.median(first_tokens),
         "serve_to_first_token_all_s": [round(s, 3) for s in first_tokens],
         "idle_cpu_share_of_one_core": idle_share,

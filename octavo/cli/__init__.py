@@ -14,7 +14,7 @@ COMMANDS = {
     "run": "chat in the terminal, or answer one prompt",
     "generate": "complete prompts from arguments, a file or standard input",
     "plan": "print the memory a model will take",
-    "bench": "measure throughput, latency and kernels beside the limits of the machine",
+    "bench": "measure throughput, latency, kernels and start-up beside the limits of the machine",
 }
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from octavo.cli.options import add_engine_options, engine_args, length
+from octavo.base.errors import ConfigError
+from octavo.cli.options import add_engine_options, add_model, engine_args, length, one_model
 
 if TYPE_CHECKING:
     from octavo.bench.throughput import Throughput
@@ -40,6 +42,13 @@ def run(options: argparse.Namespace) -> int:
 
 def _add_json(option: Callable[..., object]) -> None:
     option("--json", "--output-json", metavar="FILE", help="write everything to FILE as JSON (-: print it instead)")
+
+
+def _refuse(options: argparse.Namespace, reasons: dict[str, str]) -> None:
+    """Engine options that the benchmark sets by itself."""
+    for name, reason in reasons.items():
+        if getattr(options, name) not in (None, False):
+            raise ConfigError(f"--{name.replace('_', '-')} is not for this benchmark: {reason}.")
 
 
 def _print(report: str, result: object, to: str | None) -> None:
@@ -103,6 +112,9 @@ def _measure_engine(options: argparse.Namespace, num_prompts: int, concurrency: 
                     ) -> Throughput:  # fmt: skip
     from octavo.bench.throughput import Workload, measure
 
+    by = "--concurrency" if options.kind == "throughput" else "--batch-size"
+    _refuse(options, {"max_num_seqs": f"{by} says how many run at once",
+                      "enable_prefix_caching": "runs are to do the same work"})  # fmt: skip
     lengths = [options.input_len, options.output_len]
     if options.dataset is None:
         lengths = [default if given is None else given for given, default in zip(lengths, defaults, strict=True)]
@@ -169,8 +181,70 @@ def _measure_each_kernel(options: argparse.Namespace) -> None:
         write_json(result, options.json)
 
 
+# ---------------------------------------------------------------- profile
+
+
+def _profile_options(parser: Parser) -> None:
+    add_engine_options(parser)
+    option = parser.add_argument_group("profile").add_argument
+    option("--batch-size", type=int, default=8, help="rows of the decode step (default: %(default)s)")
+    option("--context-len", type=length, default=256, metavar="N",
+           help="context of the rows that decode (default: %(default)s)")  # fmt: skip
+    option("--input-len", type=length, default=512, metavar="N", help="tokens of the prompt (default: %(default)s)")
+    option("--num-iters", type=int, default=20, metavar="N", help="steps of each kind (default: %(default)s)")
+    option("--no-fusion", action="store_true", help="also time programs without each fusion, and without any")
+    option("--instructions", action="store_true", help="a line for every layer's instruction")
+    option("--trace", metavar="FILE", help="write some steps as a trace for a browser's tracing page (Perfetto, "
+           "chrome://tracing)")  # fmt: skip
+    _add_json(option)
+
+
+def _profile(options: argparse.Namespace) -> None:
+    from octavo.bench import profile
+    from octavo.bench.profile_report import report
+    from octavo.bench.report import check_writable, write_json
+
+    check_writable(options.trace)
+    _refuse(options, {"max_num_seqs": "--batch-size says how many rows there are",
+                      "max_num_batched_tokens": "--input-len says how many tokens a step has"})  # fmt: skip
+    steps = [
+        profile.Step("decode", options.batch_size, 1, options.context_len),
+        profile.Step("prompt", 1, options.input_len, options.input_len),
+    ]
+    args = engine_args(options)
+    result, events = profile.measure(args, steps, repeat=options.num_iters, fusions=options.no_fusion)
+    _print(report(result, every=options.instructions), result, options.json)
+    if options.trace is not None:
+        write_json(profile.trace(events), options.trace)
+
+
+# ---------------------------------------------------------------- startup
+
+
+def _startup_options(parser: Parser) -> None:
+    add_model(parser)
+    option = parser.add_argument
+    option("--num-iters", type=int, default=5, metavar="N", help="starts; medians are reported (default: %(default)s)")
+    option("--threads", "-t", type=int, metavar="N", help="worker threads (default: physical cores)")
+    option("--serve-options", default="", metavar="TEXT", help='more of `octavo serve`, as in "--max-model-len 4096"')
+    option("--timeout", type=float, default=300.0, metavar="SECONDS", help="of one start (default: %(default)s)")
+    _add_json(option)
+
+
+def _startup(options: argparse.Namespace) -> None:
+    from octavo.bench.startup import measure, report
+
+    model = one_model(options)
+    threads = [] if options.threads is None else ["--threads", str(options.threads)]
+    more = [*shlex.split(options.serve_options), *threads]
+    result = measure(model, more, rounds=options.num_iters, timeout_s=options.timeout)
+    _print(report(result), result, options.json)
+
+
 KINDS = {
     "throughput": Kind("tokens per second over many prompts", _throughput_options, _throughput),
     "latency": Kind("seconds of a batch of requests", _latency_options, _latency),
     "kernels": Kind("each kernel beside the limits of the machine", _kernel_options, _measure_each_kernel),
+    "profile": Kind("the time of a step by instruction, and what fusions pay", _profile_options, _profile),
+    "startup": Kind("seconds from the command to ready and to the first token", _startup_options, _startup),
 }

@@ -95,15 +95,22 @@ def _value(text: str) -> object:
         return None if text == "None" else text
 
 
+def one_model(options: argparse.Namespace) -> str | None:
+    """The model of `add_model`'s flags, if one is named. Raises ConfigError for two different ones."""
+    positional, named = options.model, options.model_option
+    if positional and named and positional != named:
+        raise ConfigError(f"Two models are named: {positional} and {named}. Give one.")
+    model: str | None = positional or named
+    return model
+
+
 def engine_args(options: argparse.Namespace, *, served_model_name: str | None = None) -> EngineArgs:
     """EngineArgs from parsed flags.
 
     Raises:
         ConfigError: a value out of its range, two different models, or an option of vLLM that is not done here.
     """
-    positional, named = options.model, options.model_option
-    if positional and named and positional != named:
-        raise ConfigError(f"Two models are named: {positional} and {named}. Give one.")
+    model = one_model(options)
     fields = {
         name: getattr(options, name)
         for name in EngineArgs.__dataclass_fields__
@@ -111,7 +118,6 @@ def engine_args(options: argparse.Namespace, *, served_model_name: str | None = 
     }
     vllm = {name: getattr(options, _VLLM_DEST + name, None) for name in VLLM_OPTIONS}
     without_vllm_options({name: value for name, value in vllm.items() if value is not None})
-    model = positional or named
     if model:
         fields["model"] = model
     return EngineArgs(served_model_name=served_model_name, **fields)
