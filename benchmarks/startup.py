@@ -1,6 +1,6 @@
 """Start-up and idle cost: `import octavo`, `octavo serve` to the first token, CPU time of an idle server, memory.
 
-    python benchmarks/startup.py [--model MODEL] [--rounds 5] [--idle 20] [--out benchmarks/results/startup.json]
+    python -m benchmarks.startup [--model MODEL] [--rounds 5] [--idle 20] [--out benchmarks/results/startup.json]
 
 Medians over rounds, by the method of `octavo bench startup`; after the last one the server is left idle and watched.
 """
