@@ -72,13 +72,15 @@ RowPlaces places_of(const std::vector<Part>& parts, size_t bytes, const std::opt
 }
 
 std::shared_ptr<Matrix> make_matrix(Pool& pool, int number, int64_t n, int64_t k, const std::vector<Part>& parts,
-                                    const std::optional<Array<int64_t>>& order) {
+                                    const std::optional<Array<int64_t>>& order, std::shared_ptr<WeightArena> arena) {
   const Format format = format_of(number);
   Matrix::bytes(format, n, k);  // throws where blocks do not fit
   const RowPlaces places = places_of(parts, row_bytes(format, k), order);
   check(static_cast<int64_t>(places.offsets.size()) == n, "the stored rows are not as many as the matrix has");
+  auto matrix = std::make_shared<Matrix>(std::move(arena), format, n, k);
   Release release;
-  return std::make_shared<Matrix>(pool, format, n, k, places.base, places.offsets.data());
+  matrix->pack(pool, places.base, places.offsets.data());
+  return matrix;
 }
 
 void matrix_row(const Matrix& matrix, int64_t row, nb::ndarray<float, nb::ndim<1>, nb::c_contig, nb::device::cpu> out) {
@@ -88,9 +90,12 @@ void matrix_row(const Matrix& matrix, int64_t row, nb::ndarray<float, nb::ndim<1
 }
 
 void bind_weights(nb::module_& m) {
+  nb::class_<WeightArena>(m, "WeightArena")
+      .def(nb::new_([](size_t nbytes) { return std::make_shared<WeightArena>(nbytes); }), "nbytes"_a)
+      .def_prop_ro("left", &WeightArena::left);
   nb::class_<Matrix>(m, "Matrix")
       .def(nb::new_(&make_matrix), "pool"_a, "format"_a, "n"_a, "k"_a, "parts"_a,
-           "order"_a.none() = nb::none())
+           "order"_a.none() = nb::none(), "arena"_a.none() = nb::none())
       .def("row", &matrix_row, "row"_a, "out"_a.noconvert())
       .def_prop_ro("nbytes", [](const Matrix& self) { return self.bytes(); });
   nb::class_<Vector>(m, "Vector")

@@ -20,6 +20,11 @@ class Pool:
     @staticmethod
     def allowed_cores() -> int: ...
 
+class WeightArena:
+    def __init__(self, nbytes: int) -> None: ...
+    @property
+    def left(self) -> int: ...
+
 class Matrix:
     def __init__(
         self,
@@ -29,6 +34,7 @@ class Matrix:
         k: int,
         parts: Sequence[npt.NDArray[np.uint8]],
         order: npt.NDArray[np.int64] | None = None,
+        arena: WeightArena | None = None,
     ) -> None: ...
     def row(self, row: int, out: _F32) -> None: ...
     @property

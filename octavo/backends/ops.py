@@ -10,7 +10,7 @@ H query heads, G key/value heads, hd head width, N outputs, K inputs, V vocabula
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -229,6 +229,9 @@ class Backend(Protocol):
 
     def weight_bytes(self, info: TensorInfo) -> int:
         """Bytes the loaded form of a tensor takes, without loading it."""
+
+    def reserve(self, infos: Iterable[TensorInfo]) -> None:
+        """Announces tensors that are to be loaded next, so that they can lie together."""
 
     def load(self, tensor: HostTensor) -> Weight:
         """Packs one tensor: matrices in their own format, vectors as float32. Raises UnsupportedModelError for a

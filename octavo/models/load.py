@@ -128,7 +128,9 @@ def load_weights(spec: ModelSpec, source: WeightSource, backend: Backend) -> dic
     Tied embeddings are one weight, "embed". Errors as `canonical_infos`, and those of `Backend.load`.
     """
     loaded: dict[str, Weight] = {}
-    for name, placed in _place(spec, source).items():
+    places = _place(spec, source)
+    backend.reserve([placed.loaded_info for placed in places.values()])
+    for name, placed in places.items():
         tensor = _transformed(HostTensor.of(source, placed.info.name), placed.stored, spec)
         loaded[name] = backend.load(tensor)
         tensor.release()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -42,6 +42,7 @@ class CpuBackend:
         if threads is not None and threads < 1:
             raise ConfigError(f"threads={threads}: the CPU backend needs at least one")
         self.fusions = fusions
+        self._arena: _kernels.WeightArena | None = None
         try:
             self.isa = isa or _kernels.detect_isa()
             self.pool = pool or _kernels.Pool(threads or 0)
@@ -70,8 +71,21 @@ class CpuBackend:
     def weight_bytes(self, info: TensorInfo) -> int:
         return cpu_weights.weight_bytes(info)
 
+    def reserve(self, infos: Iterable[TensorInfo]) -> None:
+        matrices = sum(cpu_weights.weight_bytes(info) for info in infos if len(info.shape) == 2)
+        try:
+            self._arena = _kernels.WeightArena(matrices)
+        except MemoryError:
+            raise MemoryPlanError(
+                f"{matrices / 2**30:.2f} GiB of weights are more than the system gives to this process. Use a smaller "
+                "quantization, or raise the process's limit (ulimit -v, container memory)."
+            ) from None
+
     def load(self, tensor: HostTensor) -> CpuWeight:
-        return cpu_weights.load(tensor, self.pool)
+        weight = cpu_weights.load(tensor, self.pool, self._arena)
+        if self._arena is not None and not self._arena.left:
+            self._arena = None  # the last one: the memory is the weights' alone, and goes with them
+        return weight
 
     def allocate_kv(self, layout: KvLayout, num_pages: int) -> CpuKv:
         try:

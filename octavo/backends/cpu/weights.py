@@ -58,8 +58,8 @@ def weight_bytes(info: TensorInfo) -> int:
     return _kernels.matrix_bytes(_NUMBERS[info.format], *info.shape)
 
 
-def load(tensor: HostTensor, pool: _kernels.Pool) -> CpuWeight:
-    """Packs a matrix with the pool's workers; a vector becomes float32.
+def load(tensor: HostTensor, pool: _kernels.Pool, arena: _kernels.WeightArena | None = None) -> CpuWeight:
+    """Packs a matrix with the pool's workers, into `arena` where it has room; a vector becomes float32.
 
     Raises UnsupportedModelError for a format without kernels and for tensors of more than two axes.
     """
@@ -68,7 +68,8 @@ def load(tensor: HostTensor, pool: _kernels.Pool) -> CpuWeight:
     if len(info.shape) == 1:
         return CpuWeight(info.name, info.shape, "F32", vector=_kernels.Vector(tensor.to_float32()))
     rows, columns = info.shape
-    matrix = _kernels.Matrix(pool, _NUMBERS[info.format], rows, columns, list(tensor.parts), tensor.order)
+    number, parts = _NUMBERS[info.format], list(tensor.parts)
+    matrix = _kernels.Matrix(pool, number, rows, columns, parts, tensor.order, arena)
     return CpuWeight(info.name, info.shape, info.format, matrix=matrix)
 
 

@@ -7,7 +7,7 @@ float32. Knows no model.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,6 +32,9 @@ class ReferenceBackend:
 
     def weight_bytes(self, info: TensorInfo) -> int:
         return info.nbytes if len(info.shape) > 1 else math.prod(info.shape) * _FLOAT_BYTES
+
+    def reserve(self, infos: Iterable[TensorInfo]) -> None:
+        """Nothing to do: weights stay as they are stored."""
 
     def load(self, tensor: HostTensor) -> ReferenceWeight:
         info = tensor.info
