@@ -92,6 +92,10 @@ void matrix_row(const Matrix& matrix, int64_t row, nb::ndarray<float, nb::ndim<1
 void bind_weights(nb::module_& m) {
   nb::class_<WeightArena>(m, "WeightArena")
       .def(nb::new_([](size_t nbytes) { return std::make_shared<WeightArena>(nbytes); }), "nbytes"_a)
+      .def("lock", [](WeightArena& self) { return self.memory().lock(); })
+      .def("interleave", [](WeightArena& self, const std::vector<int>& nodes) {
+             return self.memory().interleave(nodes);
+           }, "nodes"_a)
       .def_prop_ro("left", &WeightArena::left);
   nb::class_<Matrix>(m, "Matrix")
       .def(nb::new_(&make_matrix), "pool"_a, "format"_a, "n"_a, "k"_a, "parts"_a,
@@ -136,6 +140,7 @@ void bind_pages(nb::module_& m) {
            }, "pages"_a, nb::call_guard<Release>())
       .def("copy", [](KvPages& self, int64_t src, int64_t dst) { self.copy(src, dst); }, "src"_a, "dst"_a,
            nb::call_guard<Release>())
+      .def("lock", [](KvPages& self) { return self.memory().lock(); })
       .def_prop_ro("num_pages", &KvPages::num_pages)
       .def_prop_ro("page_bytes", &KvPages::page_bytes);
   m.def("attention_partial_floats", &attention_partial_floats, "num_heads"_a, "head_dim"_a);

@@ -19,6 +19,7 @@ from octavo.executor.inline import InlineExecutor
 from octavo.models.decoder import decoder_forward
 from octavo.models.load import canonical_infos, load_weights, read_spec, weight_format
 from octavo.runner.fingerprint import fingerprint, weights_digest
+from octavo.runner.locking import check_lockable
 from octavo.runner.memory import MemoryPlan, make_plan
 from octavo.runner.runner import Runner, Stage
 from octavo.weights.hub import ModelFiles, find_files
@@ -76,6 +77,8 @@ def build_core(args: EngineArgs) -> tuple[EngineCore, ModelInfo]:
     """
     with open_model(args) as model:
         plan, spec = model.plan, model.spec
+        if args.mlock:
+            check_lockable(plan.weights_bytes + plan.kv_bytes)
         weights = load_weights(spec, model.source, model.backend)
         kv = model.backend.allocate_kv(model.layout, plan.num_pages)
         program = model.backend.build(model.forward, weights, kv, plan.program_limits())
@@ -104,6 +107,8 @@ def build_core(args: EngineArgs) -> tuple[EngineCore, ModelInfo]:
 def make_backend(args: EngineArgs) -> Backend:
     """The backend that `args` asks for; `auto` is the C++ one."""
     if args.backend == "reference":
+        if args.mlock:
+            raise ConfigError("mlock is for the CPU backend: the reference reads weights from the mapped file.")
         from octavo.backends.reference.backend import ReferenceBackend
 
         return ReferenceBackend()
@@ -113,7 +118,7 @@ def make_backend(args: EngineArgs) -> Backend:
         raise ConfigError(
             f"The CPU kernels are not built ({error}). Install Octavo with `pip install .`, or use --backend reference."
         ) from error
-    return CpuBackend(threads=args.threads)
+    return CpuBackend(threads=args.threads, lock=args.mlock)
 
 
 def _kv_dtype(args: EngineArgs, infos: dict[str, TensorInfo]) -> KvDtype:

@@ -40,6 +40,8 @@ class KvPages {
 
   int32_t page_size() const { return view_.page_size; }
 
+  Mapping& memory() { return memory_; }
+
   // A page that nobody wrote to is zero already, and stays untouched.
   void zero(int64_t page) {
     uint8_t* to = at(page);

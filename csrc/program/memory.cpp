@@ -3,7 +3,11 @@
 
 #include <sys/mman.h>
 #include <unistd.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#endif
 
+#include <cerrno>
 #include <new>
 
 namespace octavo {
@@ -11,6 +15,8 @@ namespace octavo {
 namespace {
 
 constexpr size_t kHugePage = size_t{2} << 20;
+constexpr int kMaxNode = 1024;
+constexpr int kInterleave = 3;  // MPOL_INTERLEAVE of linux/mempolicy.h, which not every system has a copy of
 
 }  // namespace
 
@@ -41,6 +47,32 @@ Mapping::Mapping(size_t bytes) : bytes_(rounded(bytes)) {
 
 Mapping::~Mapping() {
   if (data_ != nullptr) munmap(data_, bytes_);
+}
+
+int Mapping::lock() {
+  if (bytes_ == 0) return 0;
+#if defined(__linux__) && defined(SYS_mlock2) && defined(MLOCK_ONFAULT)
+  return syscall(SYS_mlock2, data_, bytes_, MLOCK_ONFAULT) == 0 ? 0 : errno;
+#else
+  return mlock(data_, bytes_) == 0 ? 0 : errno;
+#endif
+}
+
+int Mapping::interleave(const std::vector<int>& nodes) {
+  if (bytes_ == 0 || nodes.empty()) return 0;
+#if defined(__linux__) && defined(SYS_mbind)
+  constexpr int kBits = 8 * sizeof(unsigned long);
+  unsigned long mask[kMaxNode / kBits] = {};
+  for (const int node : nodes) {
+    if (node < 0 || node >= kMaxNode) return EINVAL;
+    mask[node / kBits] |= 1ul << (node % kBits);
+  }
+  // The system counts one bit less than it is told.
+  const auto bits = static_cast<unsigned long>(kMaxNode) + 1;
+  return syscall(SYS_mbind, data_, bytes_, kInterleave, mask, bits, 0u) == 0 ? 0 : errno;
+#else
+  return ENOSYS;
+#endif
 }
 
 }  // namespace octavo

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 namespace octavo {
 
@@ -18,6 +19,13 @@ class Mapping {
 
   uint8_t* data() const { return data_; }
   size_t bytes() const { return bytes_; }
+
+  // Keeps pages in memory once they are touched; the system's limit counts all of them from now. The system's error
+  // number, or 0.
+  int lock();
+
+  // Pages that are not touched yet go to these memory nodes in turn, huge ones as wholes. The system's error number, or 0.
+  int interleave(const std::vector<int>& nodes);
 
   // What a mapping of `bytes` takes of memory once it is touched.
   static size_t rounded(size_t bytes);

@@ -45,6 +45,7 @@ class EngineArgs:
     kv_memory_bytes: int | None = None
     enable_prefix_caching: bool = True
     threads: int | None = None
+    mlock: bool = False
     seed: int | None = None
     chat_template: str | None = None
 
@@ -71,7 +72,8 @@ class EngineArgs:
         )
         share = self.gpu_memory_utilization
         check(isinstance(share, int | float) and 0 < share <= 1, "gpu_memory_utilization", "in (0, 1]")
-        check(isinstance(self.enable_prefix_caching, bool), "enable_prefix_caching", "true or false")
+        for name in ("enable_prefix_caching", "mlock"):
+            check(isinstance(getattr(self, name), bool), name, "true or false")
 
 
 def _whole(value: object) -> bool:

@@ -67,6 +67,9 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     option("--enable-prefix-caching", action=argparse.BooleanOptionalAction, default=None,
            help="keep and share KV pages of equal prefixes")  # fmt: skip
     option("--threads", "-t", type=int, metavar="N", help="worker threads (default: physical cores)")
+    option("--mlock", action="store_true", default=None, help="keep weights and KV pages from being swapped out")
+    option("--no-mmap", dest="mmap", action="store_false", default=None, help=argparse.SUPPRESS)  # always so
+    option("--mmap", action="store_true", default=None, help=argparse.SUPPRESS)
     option("--backend", choices=BACKENDS, help="how to run the forward")
     option("--seed", type=int, help="seed of requests that bring none (default: a fresh one each)")
     option("--chat-template", metavar="FILE", help="a Jinja chat template instead of the model's own")
@@ -110,6 +113,8 @@ def engine_args(options: argparse.Namespace, *, served_model_name: str | None = 
     Raises:
         ConfigError: a value out of its range, two different models, or an option of vLLM that is not done here.
     """
+    if getattr(options, "mmap", None):
+        raise ConfigError("--mmap is not done here: weights are packed into memory of their own. Leave it out.")
     model = one_model(options)
     fields = {
         name: getattr(options, name)

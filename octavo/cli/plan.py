@@ -25,6 +25,7 @@ def run(options: argparse.Namespace) -> int:
 
         fields = dataclasses.asdict(plan) | {
             "kv_bytes": plan.kv_bytes,
+            "model_bytes": plan.model_bytes,
             "total_bytes": plan.total_bytes,
             "tokens_that_fit": plan.tokens_that_fit,
             "users_at": {str(n): plan.users_at(n) for n in options.users_at or ()},

@@ -21,6 +21,10 @@ MIN_MODEL_LEN = 256  # an automatic context shorter than this is refused instead
 PROMPT_LOGIT_ROWS = 64  # of one step, beside one row for each sequence
 DEFAULT_BATCHED_TOKENS = 512
 GIB = 1 << 30
+# What a server and its engine's process take beside the model: interpreters and libraries, and for each entry of the
+# vocabulary the tokenizer's tables. Measured by benchmarks/memory.py.
+PROCESS_BYTES = 62 << 20
+ENTRY_BYTES = 450
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class MemoryPlan:
     max_num_batched_tokens: int
     max_samples: int
     groups: tuple[KvGroup, ...]
+    process_bytes: int = 0
     notes: tuple[str, ...] = ()
 
     @property
@@ -46,8 +51,14 @@ class MemoryPlan:
         return self.num_pages * self.page_bytes
 
     @property
-    def total_bytes(self) -> int:
+    def model_bytes(self) -> int:
+        """What is still to be allocated where the plan is made: the engine's process is running then."""
         return self.weights_bytes + self.kv_bytes + self.scratch_bytes
+
+    @property
+    def total_bytes(self) -> int:
+        """Private memory of a server's processes once everything planned is in use."""
+        return self.model_bytes + self.process_bytes
 
     @property
     def tokens_that_fit(self) -> int:
@@ -171,7 +182,7 @@ def make_plan(
     draft = MemoryPlan(weights, layout.bytes_per_token, layout.page_bytes, layout.page_size, 0, 0, free, model_len,
                        args.max_num_seqs, tokens, samples, layout.groups)  # fmt: skip
     scratch = backend.scratch_bytes(forward, infos, layout, draft.program_limits()) + _rows_bytes(draft, vocab_size)
-    draft = replace(draft, scratch_bytes=scratch)
+    draft = replace(draft, scratch_bytes=scratch, process_bytes=PROCESS_BYTES + ENTRY_BYTES * vocab_size)
     if weights + scratch > free:
         raise MemoryPlanError(
             f"The weights take {_size(weights)} and scratch {_size(scratch)}, but only {_size(free)} of memory are "
@@ -241,6 +252,7 @@ def describe(plan: MemoryPlan, lengths: tuple[int, ...] = ()) -> str:
         f"KV pages            {_size(plan.kv_bytes):>12}   {plan.num_pages} pages of {plan.page_size} tokens, "
         f"{_size(plan.kv_bytes_per_token)} a token",
         f"scratch             {_size(plan.scratch_bytes):>12}",
+        f"processes           {_size(plan.process_bytes):>12}   of a server and its engine, tokenizer included",
         f"total               {_size(plan.total_bytes):>12}   of {_size(plan.available_bytes)} free",
         f"max_model_len       {plan.max_model_len:>12}",
         f"max_num_seqs        {plan.max_num_seqs:>12}",

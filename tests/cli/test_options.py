@@ -33,6 +33,15 @@ def test_flags_become_engine_args() -> None:
         parsed("a", "--model", "b")
 
 
+def test_llama_cpps_memory_flags_mean_what_they_say_or_are_refused() -> None:
+    assert parsed("m", "--mlock") == EngineArgs(model="m", mlock=True)
+    assert parsed("m", "--no-mmap") == EngineArgs(model="m"), "weights are packed: the file is never used in place"
+    with pytest.raises(ConfigError, match="--mmap is not done here"):
+        parsed("m", "--mmap")
+    with pytest.raises(ConfigError, match="mlock must be true or false"):
+        EngineArgs(model="m", mlock=1)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(("text", "count"), [("4096", 4096), ("8k", 8000), ("2GiB", 2 << 30), ("1.5M", 1_500_000)])
 def test_amounts_have_units(text: str, count: int) -> None:
     assert amount(text) == count

@@ -82,7 +82,7 @@ def served(model: str) -> dict[str, int]:
             assert event.error is None, event.error
     peak = peak_bytes()
     core.close()
-    return {"planned_total": plan.total_bytes, "served_peak": peak - before}
+    return {"planned_total": plan.model_bytes, "served_peak": peak - before}
 
 
 def main(models: list[str]) -> None:

@@ -52,7 +52,9 @@ def test_the_numbers_add_up() -> None:
     assert made.page_bytes == 8192 and made.weights_bytes == 4 * MIB
     assert made.scratch_bytes == MIB + 4 * (256 * 4 + VOCAB * 4)  # page tables and a copy of the logits for each row
     assert made.num_pages == 4 * 256, "what four sequences of 4096 tokens can use"
-    assert made.total_bytes == made.weights_bytes + made.scratch_bytes + made.kv_bytes <= 64 * MIB
+    assert made.model_bytes == made.weights_bytes + made.scratch_bytes + made.kv_bytes <= 64 * MIB
+    assert made.process_bytes == memory.PROCESS_BYTES + VOCAB * memory.ENTRY_BYTES
+    assert made.total_bytes == made.model_bytes + made.process_bytes
     assert (made.max_model_len, made.tokens_that_fit, made.users_at(4096), made.users_at(100)) == (4096, 16384, 4, 4)
     assert made.max_samples >= made.max_num_seqs and made.max_num_batched_tokens == 512
     assert "1024 pages of 16 tokens" in describe(made) and "gpu_memory_utilization" in describe(made)
@@ -95,7 +97,7 @@ def test_a_context_beyond_the_models_is_refused_and_a_huge_one_is_cut_to_what_fi
     with pytest.raises(ConfigError, match="8192 is more than the 4096 positions"):
         plan(max_model_len=8192)
     made = plan(position=10_000_000)
-    assert 4096 < made.max_model_len < 10_000_000 and made.total_bytes <= 64 * MIB
+    assert 4096 < made.max_model_len < 10_000_000 and made.model_bytes <= 64 * MIB
 
 
 def test_a_budget_of_tokens_below_the_number_of_sequences_is_raised_and_says_so() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
@@ -26,7 +27,8 @@ class CpuBackend:
     `threads` counts all workers, the caller of a step included; None takes the physical cores that this process may
     use. `isa` forces a lower instruction-set level than the machine's (so does the environment variable OCTAVO_ISA).
     `pool` shares the workers of another backend. `fusions` are what the planner may join (`planner.FUSIONS`): results
-    are equal with any of them, only times differ. Raises ConfigError for a level or a number that does not exist here.
+    are equal with any of them, only times differ. `lock` keeps weights and KV pages from being swapped out. Raises
+    ConfigError for a level or a number that does not exist here.
     """
 
     name = "cpu"
@@ -38,10 +40,12 @@ class CpuBackend:
         *,
         pool: _kernels.Pool | None = None,
         fusions: frozenset[Fusion] = FUSIONS,
+        lock: bool = False,
     ) -> None:
         if threads is not None and threads < 1:
             raise ConfigError(f"threads={threads}: the CPU backend needs at least one")
         self.fusions = fusions
+        self._lock = lock
         self._arena: _kernels.WeightArena | None = None
         try:
             self.isa = isa or _kernels.detect_isa()
@@ -80,6 +84,7 @@ class CpuBackend:
                 f"{matrices / 2**30:.2f} GiB of weights are more than the system gives to this process. Use a smaller "
                 "quantization, or raise the process's limit (ulimit -v, container memory)."
             ) from None
+        self._locked("weights", self._arena)
 
     def load(self, tensor: HostTensor) -> CpuWeight:
         weight = cpu_weights.load(tensor, self.pool, self._arena)
@@ -89,13 +94,25 @@ class CpuBackend:
 
     def allocate_kv(self, layout: KvLayout, num_pages: int) -> CpuKv:
         try:
-            return CpuKv(layout, num_pages)
+            kv = CpuKv(layout, num_pages)
         except MemoryError:
             raise MemoryPlanError(
                 f"{num_pages} KV pages of {layout.page_bytes} bytes ({num_pages * layout.page_bytes / 2**30:.2f} GiB) "
                 "are more than the system gives to this process. Lower --kv-memory, or raise the process's limit "
                 "(ulimit -v, container memory)."
             ) from None
+
+        self._locked("KV pages", kv.pages)
+        return kv
+
+    def _locked(self, what: str, memory: _kernels.WeightArena | _kernels.KvPages) -> None:
+        """Locks pages as they are touched, which for weights is while they are packed."""
+        if self._lock and (error := memory.lock()):
+            raise MemoryPlanError(
+                f"The system refuses to lock the {what} in memory ({os.strerror(error)}). Raise RLIMIT_MEMLOCK "
+                "(`ulimit -l unlimited`, LimitMEMLOCK=infinity for systemd, --ulimit memlock=-1 for containers), or "
+                "leave out --mlock."
+            )
 
     def scratch_bytes(
         self, forward: Forward, weights: Mapping[str, TensorInfo], layout: KvLayout, limits: ProgramLimits
