@@ -106,31 +106,10 @@ OCTAVO_INLINE void add_halves(const GroupAt (&at)[G], const Scales (&scales)[G],
   });
 }
 
-// The processor's own prefetchers fall behind when each block is used for many rows, the sooner the smaller the block;
-// with few rows they do better alone (measured on Zen 4: up to 1.4 times both ways). The weights of consecutive groups are
-// contiguous, so that what lies ahead of the end of one group is the next one's beginning.
-constexpr int64_t prefetch_distance = 1536;
-
-template <class C, int M> constexpr bool prefetches =
-    !C::is_panel && !C::full &&
-    (M >= 8 || (M >= 4 && (C::scaling == Scaling::halves || C::scaling == Scaling::halves_minimum)));
-
-template <class C> OCTAVO_INLINE void prefetch_quants(const uint8_t* quants) {
-  unroll<int(C::quant_bytes / 64)>(OCTAVO_LAMBDA(i) {
-    __builtin_prefetch(quants + prefetch_distance + 64 * decltype(i)::value);
-  });
-}
-
-template <class C> OCTAVO_INLINE void prefetch_scales(const uint8_t* scales) {
-  unroll<int((C::scale_bytes + 63) / 64)>(OCTAVO_LAMBDA(i) {
-    __builtin_prefetch(scales + prefetch_distance / 4 + 64 * decltype(i)::value);
-  });
-}
-
 // The whole of K for M rows and G groups that lie group_step bytes apart.
 template <class C, int M, int G>
 OCTAVO_INLINE void block_tile(const uint8_t* group, size_t group_step, size_t quant_area, int64_t blocks,
-                              const uint8_t* const (&rows)[M], Vf (&acc)[M][G]) {
+                              const uint8_t* const (&rows)[M], Ahead ahead, Vf (&acc)[M][G]) {
   GroupAt at[G];
   const ActBlock* x[M];
   unroll<G>(OCTAVO_LAMBDA(g_) {
@@ -145,14 +124,13 @@ OCTAVO_INLINE void block_tile(const uint8_t* group, size_t group_step, size_t qu
   clear(acc);
   for (int64_t s = 0; s < blocks / C::per_super; s++) {
     typename C::Super super[G];
-    if constexpr (prefetches<C, M>) unroll<G>(OCTAVO_LAMBDA(g_) { prefetch_scales<C>(at[decltype(g_)::value].scales); });
     unroll<G>(OCTAVO_LAMBDA(g_) { constexpr int g = decltype(g_)::value; C::Super::decode(super[g], at[g].scales); });
 #pragma GCC unroll 1
     for (int b = 0; b < C::per_super; b++) {
       Scales scales[G];
+      Ahead::fetch(ahead);
       unroll<G>(OCTAVO_LAMBDA(g_) {
         constexpr int g = decltype(g_)::value;
-        if constexpr (prefetches<C, M>) prefetch_quants<C>(at[g].quants);
         scales[g] = C::scales(super[g], at[g].scales, b);
       });
       if constexpr (C::scaling == Scaling::plain || C::scaling == Scaling::minimum)
@@ -177,10 +155,8 @@ static __attribute__((noinline)) void unpack_panel(const uint8_t* group, size_t 
   uint8_t* fields = panel + size_t(blocks) * Panel::quant_bytes;
   for (int64_t s = 0; s < blocks / C::per_super; s++, scales += C::scale_bytes) {
     typename C::Super super;
-    prefetch_scales<C>(scales);
     C::Super::decode(super, scales);
     for (int b = 0; b < C::per_super; b++) {
-      prefetch_quants<C>(quants);
       unroll<8>(OCTAVO_LAMBDA(k_) {
         constexpr int k = decltype(k_)::value;
         b_store(lines + 64 * k, C::template line<k>(quants));
@@ -197,9 +173,12 @@ static __attribute__((noinline)) void unpack_panel(const uint8_t* group, size_t 
 template <class C> struct BlockKernel {
   // Groups of a tile of 8 rows. Two streams of memory beat one; formats that unpack need the registers instead.
   static constexpr int wide_groups = C::full ? 2 : 1;
+  static constexpr int min_fetch_rows = 1;
+  OCTAVO_INLINE int64_t num_fetches(const Matrix& w) { return w.steps; }
   template <int M, int G>
-  OCTAVO_INLINE void tile(const Matrix& w, int64_t group, const uint8_t* const (&rows)[M], Vf (&acc)[M][G]) {
-    block_tile<C, M, G>(w.data + size_t(group) * w.group_step, w.group_step, w.quant_area, w.steps, rows, acc);
+  OCTAVO_INLINE void tile(const Matrix& w, int64_t group, const uint8_t* const (&rows)[M], Ahead ahead,
+                          Vf (&acc)[M][G]) {
+    block_tile<C, M, G>(w.data + size_t(group) * w.group_step, w.group_step, w.quant_area, w.steps, rows, ahead, acc);
   }
 };
 

@@ -7,20 +7,29 @@ template <Format F> struct FloatKernel {
   // Bytes of one step (one input; BF16: a pair) of a group.
   static constexpr size_t step_bytes = F == Format::F16 ? 32 : 64;
 
+  // Steps between two fetches of what comes next.
+  static constexpr int fetch_steps = 8;
+  // Tiles of fewer rows only read, in long runs that the processor follows by itself.
+  static constexpr int min_fetch_rows = 8;
+  OCTAVO_INLINE int64_t num_fetches(const Matrix& w) { return (w.steps + fetch_steps - 1) / fetch_steps; }
+
   template <int M, int G>
-  OCTAVO_INLINE void tile(const Matrix& w, int64_t group, const uint8_t* const (&rows)[M], Vf (&acc)[M][G]) {
+  OCTAVO_INLINE void tile(const Matrix& w, int64_t group, const uint8_t* const (&rows)[M], Ahead ahead,
+                          Vf (&acc)[M][G]) {
     const uint8_t* at[G];
     unroll<G>(OCTAVO_LAMBDA(g_) {
       constexpr int g = decltype(g_)::value;
       at[g] = w.data + size_t(group + g) * w.group_step;
     });
     clear(acc);
+    for (int64_t j = 0; j < w.steps;) {
+      Ahead::fetch(ahead);
+      const int64_t end = j + fetch_steps < w.steps ? j + fetch_steps : w.steps;
 #pragma GCC unroll 2
-    for (int64_t j = 0; j < w.steps; j++) {
-      if constexpr (M >= 8)
-        unroll<G>(OCTAVO_LAMBDA(g_) { __builtin_prefetch(at[decltype(g_)::value] + prefetch_distance); });
-      add_step<M, G>(at, rows, j, acc);
-      unroll<G>(OCTAVO_LAMBDA(g_) { at[decltype(g_)::value] += step_bytes; });
+      for (; j < end; j++) {
+        add_step<M, G>(at, rows, j, acc);
+        unroll<G>(OCTAVO_LAMBDA(g_) { at[decltype(g_)::value] += step_bytes; });
+      }
     }
   }
 

@@ -19,6 +19,27 @@ struct Matrix {
   int64_t steps;
 };
 
+// Memory that is needed next, fetched to the second-level cache a few lines at a time between the products of a tile, so
+// that memory and arithmetic work at the same time whatever the number of rows. The processor's own prefetchers follow
+// the tile, which reads the same groups again for other rows.
+struct Ahead {
+  const uint8_t* at;
+  const uint8_t* end;
+  int64_t lines;  // of 64 bytes, at each call of fetch
+
+  static __attribute__((always_inline)) inline void fetch(Ahead& a) {
+    if (a.at >= a.end) return;
+    for (int64_t i = 0; i < a.lines; i++) __builtin_prefetch(a.at + 64 * i, 0, 2);
+    a.at += 64 * a.lines;
+  }
+};
+
+// Bytes to fetch during all row tiles of one step of groups.
+struct Stretch {
+  const uint8_t* from;
+  size_t bytes;
+};
+
 }  // namespace OCTAVO_ISA
 }  // namespace octavo
 
@@ -38,14 +59,14 @@ constexpr int max_direct_rows = 4 * max_tile_rows;
 // Rows row .. row + valid of groups group .. group + G; missing rows of the tile repeat the last one and are not stored.
 template <class Kernel, int M, int G>
 static __attribute__((noinline)) void run_tile(const Product& p, const Matrix& w, int64_t w_group, int64_t group,
-                                               int64_t row, int64_t valid) {
+                                               int64_t row, int64_t valid, Ahead ahead) {
   const uint8_t* rows[M];
   unroll<M>(OCTAVO_LAMBDA(m_) {
     constexpr int m = decltype(m_)::value;
     rows[m] = p.act + size_t(row + (m < valid ? m : valid - 1)) * p.act_stride;
   });
   Vf acc[M][G];
-  Kernel::template tile<M, G>(w, w_group, rows, acc);
+  Kernel::template tile<M, G>(w, w_group, rows, ahead, acc);
   unroll<M>(OCTAVO_LAMBDA(m_) {
     constexpr int m = decltype(m_)::value;
     if (m >= valid) return;
@@ -64,15 +85,22 @@ static __attribute__((noinline)) void run_tile(const Product& p, const Matrix& w
   });
 }
 
-// All rows of one step of G groups, in tiles of up to max_tile_rows.
+// All rows of one step of G groups, in tiles of up to MaxM, which share the work of fetching `next`.
 template <class Kernel, int G, int MaxM>
-OCTAVO_INLINE void run_rows(const Product& p, const Matrix& w, int64_t w_group, int64_t group) {
+OCTAVO_INLINE void run_rows(const Product& p, const Matrix& w, int64_t w_group, int64_t group, Stretch next) {
+  const int64_t tiles = (p.rows + MaxM - 1) / MaxM, fetches = Kernel::num_fetches(w);
+  const size_t share = round_up_64(next.bytes / size_t(tiles));
+  const int64_t lines = (int64_t(share / 64) + fetches - 1) / fetches;
+  const auto ahead = [&](int64_t row) {
+    const uint8_t* from = next.from + size_t(row / MaxM) * share;
+    return Ahead{from, next.bytes == 0 ? from : from + share, lines};
+  };
   for (int64_t row = 0; row < p.rows;) {
     const int64_t left = p.rows - row;
     if constexpr (MaxM >= 8) {
       if (left > 4) {
         const int64_t valid = left < 8 ? left : 8;
-        run_tile<Kernel, 8, G>(p, w, w_group, group, row, valid);
+        run_tile<Kernel, 8, G>(p, w, w_group, group, row, valid, ahead(row));
         row += valid;
         continue;
       }
@@ -80,27 +108,36 @@ OCTAVO_INLINE void run_rows(const Product& p, const Matrix& w, int64_t w_group, 
     if constexpr (MaxM >= 4) {
       if (left > 2) {
         const int64_t valid = left < 4 ? left : 4;
-        run_tile<Kernel, 4, G>(p, w, w_group, group, row, valid);
+        run_tile<Kernel, 4, G>(p, w, w_group, group, row, valid, ahead(row));
         row += valid;
         continue;
       }
     }
     if constexpr (MaxM >= 2) {
       if (left == 2) {
-        run_tile<Kernel, 2, G>(p, w, w_group, group, row, 2);
+        run_tile<Kernel, 2, G>(p, w, w_group, group, row, 2, ahead(row));
         row += 2;
         continue;
       }
     }
-    run_tile<Kernel, 1, G>(p, w, w_group, group, row, 1);
+    run_tile<Kernel, 1, G>(p, w, w_group, group, row, 1, ahead(row));
     row++;
   }
+}
+
+// What follows the groups before `group`: up to `count` groups of this part, or what the caller needs after it.
+OCTAVO_INLINE Stretch stretch_at(const Product& p, const Matrix& w, int64_t group, int64_t count) {
+  const int64_t left = p.group_end - group;
+  if (left <= 0) return {p.ahead, p.ahead == nullptr ? 0 : size_t(count) * w.group_step};
+  return {w.data + size_t(group) * w.group_step, size_t(left < count ? left : count) * w.group_step};
 }
 
 // All groups from `group` on, in steps of G, then of G / 2 and so on for those left over.
 template <class Kernel, int G, int MaxM>
 OCTAVO_INLINE void run_groups(const Product& p, const Matrix& w, int64_t group) {
-  for (; group + G <= p.group_end; group += G) run_rows<Kernel, G, MaxM>(p, w, group, group);
+  for (; group + G <= p.group_end; group += G)
+    run_rows<Kernel, G, MaxM>(p, w, group, group,
+                              MaxM >= Kernel::min_fetch_rows ? stretch_at(p, w, group + G, G) : Stretch{nullptr, 0});
   if constexpr (G > 1) run_groups<Kernel, G / 2, MaxM>(p, w, group);
 }
 
@@ -130,7 +167,8 @@ template <Format F> static void multiply_blocks(const Product& p) {
     const Matrix panel = {p.scratch, 0, size_t(blocks) * 512, blocks};
     for (int64_t group = p.group_begin; group < p.group_end; group++) {
       unpack_panel<C>(packed.data + size_t(group) * group_step, area, blocks, p.scratch);
-      run_rows<BlockKernel<PanelCodec<C::scaling, C::offset>>, 1, max_tile_rows>(p, panel, 0, group);
+      run_rows<BlockKernel<PanelCodec<C::scaling, C::offset>>, 1, max_tile_rows>(p, panel, 0, group,
+                                                                                stretch_at(p, packed, group + 1, 1));
     }
   }
 }

@@ -96,6 +96,8 @@ struct Product {
   int64_t group_begin, group_end;
   Epilogue epilogue;
   uint8_t* scratch;        // scratch_bytes(weight.format, weight.k) that no other thread uses, aligned to 64
+  // Packed weights that this thread will probably need after these, or null: fetched while the last groups are used.
+  const uint8_t* ahead = nullptr;
 };
 
 // The kernels of one instruction-set level.

@@ -86,9 +86,14 @@ int64_t count_parts(Cut& cut, int64_t rows, int64_t most) {
   return cut.group_chunks * tiles;
 }
 
+// Where a part's weights begin.
+const uint8_t* weights_at(const PackedWeight& w, const Part& part) {
+  return w.data + static_cast<size_t>(part.group_begin) * group_bytes(w.format, w.k);
+}
+
 // Products of a part of a weight, its output group_begin at `out`.
 void multiply_part(const Frame& f, const PackedWeight& w, const Buffer& act, const Part& part, Rows out,
-                   Epilogue epilogue, uint8_t* scratch) {
+                   Epilogue epilogue, uint8_t* scratch, const uint8_t* ahead) {
   Product product;
   product.weight = w;
   product.act = f.at(act) + part.row * act.stride;
@@ -100,6 +105,7 @@ void multiply_part(const Frame& f, const PackedWeight& w, const Buffer& act, con
   product.group_end = part.group_end;
   product.epilogue = epilogue;
   product.scratch = scratch;
+  product.ahead = ahead;
   f.linear->multiply(product);
 }
 
@@ -128,25 +134,38 @@ int64_t LinearStage::open(const Frame& f) {
     total += group_ns(f, w, rows_) * static_cast<double>(group_count(w.n));
   }
   const int64_t most = Pool::kMaxChunks / static_cast<int64_t>(tasks_.size());
-  int64_t chunks = 0;
+  chunks_ = 0;
   for (size_t i = 0; i < tasks_.size(); ++i) {
     cuts_[i] = cut_of(f, tasks_[i].weight->packed(), rows_, chunk_ns(total, f.num_workers), 1);
-    cuts_[i].first_chunk = chunks;
-    chunks += count_parts(cuts_[i], rows_, most);
+    cuts_[i].first_chunk = chunks_;
+    chunks_ += count_parts(cuts_[i], rows_, most);
   }
-  return chunks;
+  return chunks_;
+}
+
+size_t LinearStage::task_of(int64_t chunk) const {
+  size_t i = tasks_.size() - 1;
+  while (cuts_[i].first_chunk > chunk) --i;
+  return i;
+}
+
+// The weights that a worker busy with `chunk` probably takes next: the workers take turns.
+const uint8_t* LinearStage::weights_after(const Frame& f, int64_t chunk) const {
+  const int64_t next = chunk + f.num_workers;
+  if (next >= chunks_) return nullptr;
+  const size_t i = task_of(next);
+  return weights_at(tasks_[i].weight->packed(), cuts_[i].part(next, rows_));
 }
 
 void LinearStage::work(const Frame& f, int64_t chunk, int worker) const {
-  size_t i = tasks_.size() - 1;
-  while (cuts_[i].first_chunk > chunk) --i;
+  const size_t i = task_of(chunk);
   const LinearTask& task = tasks_[i];
   const PackedWeight& w = task.weight->packed();
   const Part part = cuts_[i].part(chunk, rows_);
   const int64_t column = part.group_begin * lanes, width = std::min(w.n, part.group_end * lanes) - column;
   const Rows all = f.out(task.out);
   const Rows out{all.data + part.row * all.ld + column, all.ld};
-  multiply_part(f, w, task.act, part, out, task.epilogue, f.worker(worker));
+  multiply_part(f, w, task.act, part, out, task.epilogue, f.worker(worker), weights_after(f, chunk));
   add_bias(f, task.bias, column, out, part.rows, width);
   const ConstRows same{out.data, out.ld};
   if (task.soft_cap > 0) f.ops->soft_cap(same, task.factor, task.soft_cap, out, 0, part.rows, width);
@@ -183,18 +202,23 @@ int64_t GatedStage::open(const Frame& f) {
 
 void GatedStage::work(const Frame& f, int64_t chunk, int worker) const {
   const int64_t end = std::min(parts_, (chunk + 1) * chunk_parts_);
-  for (int64_t part = chunk * chunk_parts_; part < end; ++part) compute(f, cut_.part(part, rows_), worker);
+  for (int64_t part = chunk * chunk_parts_; part < end; ++part) {
+    // The workers take turns.
+    const int64_t next = part + 1 < end ? part + 1 : part + 1 + (f.num_workers - 1) * chunk_parts_;
+    const PackedWeight& gate = task_.gate->packed();
+    compute(f, cut_.part(part, rows_), worker, next < parts_ ? weights_at(gate, cut_.part(next, rows_)) : nullptr);
+  }
 }
 
-void GatedStage::compute(const Frame& f, const Part& part, int worker) const {
+void GatedStage::compute(const Frame& f, const Part& part, int worker, const uint8_t* ahead) const {
   const PackedWeight &gate = task_.gate->packed(), &up = task_.up->packed();
   const int64_t column = part.group_begin * lanes, width = std::min(gate.n, part.group_end * lanes) - column;
   const int64_t ld = (part.group_end - part.group_begin) * lanes;
   auto* tiles = reinterpret_cast<float*>(f.worker(worker) + tiles_);
   const Rows gates{tiles, ld}, ups{tiles + kTileFloats, ld};
-  multiply_part(f, gate, task_.act, part, gates, Epilogue::store, f.worker(worker));
+  multiply_part(f, gate, task_.act, part, gates, Epilogue::store, f.worker(worker), weights_at(up, part));
   add_bias(f, task_.gate_bias, column, gates, part.rows, width);
-  multiply_part(f, up, task_.act, part, ups, Epilogue::store, f.worker(worker));
+  multiply_part(f, up, task_.act, part, ups, Epilogue::store, f.worker(worker), ahead);
   add_bias(f, task_.up_bias, column, ups, part.rows, width);
 
   const bool plain = task_.kind == ActKind::f32;

@@ -76,10 +76,13 @@ class LinearStage final : public Stage {
   void work(const Frame& frame, int64_t chunk, int worker) const override;
 
  private:
+  size_t task_of(int64_t chunk) const;
+  const uint8_t* weights_after(const Frame& frame, int64_t chunk) const;
+
   Extent extent_;
   std::vector<LinearTask> tasks_;
   std::vector<Cut> cuts_;
-  int64_t rows_ = 0;
+  int64_t rows_ = 0, chunks_ = 0;
 };
 
 class GatedStage final : public Stage {
@@ -96,7 +99,7 @@ class GatedStage final : public Stage {
  private:
   Extent extent_;
   GatedTask task_;
-  void compute(const Frame& frame, const Part& part, int worker) const;
+  void compute(const Frame& frame, const Part& part, int worker, const uint8_t* ahead) const;
 
   Cut cut_{};
   int64_t rows_ = 0;

@@ -1,5 +1,5 @@
 // Times the linear kernels: streams of matrices larger than every cache, by format and number of rows.
-//   linear_bench [threads=2] [N=2048] [K=2048] [formats, comma-separated] [rows, comma-separated] [level] [runs=5]
+//   linear_bench [threads=2] [N=2048] [K=2048] [formats, comma-separated] [rows, comma-separated] [level] [runs=5] [MB=192]
 // Prints the median and the best of the runs in Gop/s (2 N K rows) and GB/s of packed weights, and the best by processor
 // time of the busiest thread (what a machine without other load would do). Not a test: asserts nothing.
 #include <sys/mman.h>
@@ -47,9 +47,9 @@ double seconds_of(const auto& body) {
 }
 
 void bench(const LinearKernels& kernels, Format format, int64_t n, int64_t k, const std::vector<int64_t>& row_counts,
-           int threads, int runs) {
+           int threads, int runs, size_t megabytes) {
   const size_t bytes = packed_bytes(format, n, k);
-  const int64_t matrices = std::max<int64_t>(1, int64_t(size_t(192) << 20) / int64_t(bytes));
+  const int64_t matrices = std::max<int64_t>(1, int64_t(megabytes << 20) / int64_t(bytes));
   const std::vector<uint8_t> file = random_file(format, n, k, 1);
   uint8_t* memory = huge(bytes * size_t(matrices));
   const double pack_seconds = seconds_of([&] {
@@ -118,5 +118,6 @@ int main(int argc, char** argv) {
   std::printf("level %s, %d threads\n", isa_name(isa), threads);
   for (const std::string& name : formats)
     for (Format format : all_formats)
-      if (name == format_name(format)) bench(linear_kernels(isa), format, n, k, rows, threads, std::stoi(argument(7, "5")));
+      if (name == format_name(format)) bench(linear_kernels(isa), format, n, k, rows, threads, std::stoi(argument(7, "5")),
+                                             size_t(std::stoi(argument(8, "192"))));
 }
