@@ -103,14 +103,14 @@ template <int n> OCTAVO_INLINE Vb b_shift_mask(Vb a, uint8_t mask) {
 }
 OCTAVO_INLINE Vb b_or(Vb a, Vb b) { return i_or(a, b); }
 
-// Pairs of products are summed in int16. Bytes up to 128 with activations in [-127, 127] stay below 32768; with larger
-// bytes (full) the even and odd bytes are multiplied as int16 instead.
+// Pairs of products are summed in int16. Bytes up to 128 with activations in [-127, 127] stay below 32768. Larger bytes
+// (full) become the magnitudes of the signed values, and their signs go to the activations: no offset is left.
+constexpr bool takes_signs = true;
 template <bool full> OCTAVO_INLINE __m256i dot4_half(__m256i acc, __m256i line, __m256i x) {
   if constexpr (full) {
-    const __m256i even = _mm256_madd_epi16(_mm256_and_si256(line, _mm256_set1_epi16(0xff)),
-                                           _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8));
-    const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(line, 8), _mm256_srai_epi16(x, 8));
-    return _mm256_add_epi32(acc, _mm256_add_epi32(even, odd));
+    const __m256i w = _mm256_xor_si256(line, _mm256_set1_epi8(-128));
+    const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   } else {
     return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(line, x), _mm256_set1_epi16(1)));
   }

@@ -27,6 +27,7 @@ constexpr bool has_native_bf16 = true;
 constexpr bool has_native_bf16 = false;
 #endif
 constexpr int num_vector_registers = 32;
+constexpr bool takes_signs = false;
 
 OCTAVO_INLINE float bits_to_float(uint32_t bits) { float f; std::memcpy(&f, &bits, 4); return f; }
 OCTAVO_INLINE uint32_t float_to_bits(float f) { uint32_t bits; std::memcpy(&bits, &f, 4); return bits; }

@@ -23,6 +23,7 @@ constexpr bool has_native_bf16 = true;
 constexpr bool has_native_bf16 = false;
 #endif
 constexpr int num_vector_registers = 8;
+constexpr bool takes_signs = false;
 
 // One operation on each of the four registers.
 #define OCTAVO_MAP(operation, x) {operation(x.a), operation(x.b), operation(x.c), operation(x.d)}

@@ -27,6 +27,7 @@ typedef int16_t Vs __attribute__((vector_size(64)));
 
 constexpr bool has_native_bf16 = false;
 constexpr int num_vector_registers = 4;  // of 16 lanes, roughly: what tile shapes are chosen by
+constexpr bool takes_signs = false;        // whether dot4 makes signed values of full bytes by itself
 
 #define OCTAVO_EACH for (int i = 0; i < 16; i++)
 

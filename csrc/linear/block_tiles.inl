@@ -23,7 +23,8 @@ OCTAVO_INLINE Vi both_halves(const ActBlock& x) {
 
 template <class C, int half> OCTAVO_INLINE Vi start_of_half(const ActBlock& x) {
   if constexpr (C::offset == 0) return i_zero();
-  else return i_madd16(both_halves(x), i_set1(half == 0 ? -C::offset & 0xffff : int32_t(uint32_t(-C::offset) << 16)));
+  else if constexpr (C::offset == 32) return i_set1(x.half_offsets[half]);
+  else { static_assert(C::offset == 4); return i_sar<3>(i_set1(x.half_offsets[half])); }
 }
 
 // acc[m][g] += block. Formats with one scale per 32 inputs.

@@ -170,7 +170,7 @@ struct Q6KCodec : SuperCodec<Format::Q6_K, Scaling::halves, 32, SixBitLines> {
 };
 
 template <Format F> struct CodecOf;
-template <> struct CodecOf<Format::Q8_0> { using type = SmallCodec<Format::Q8_0, Scaling::plain, signed_bytes ? 0 : 128, ByteLines>; };
+template <> struct CodecOf<Format::Q8_0> { using type = SmallCodec<Format::Q8_0, Scaling::plain, signed_bytes || takes_signs ? 0 : 128, ByteLines>; };
 template <> struct CodecOf<Format::Q4_0> { using type = SmallCodec<Format::Q4_0, Scaling::plain, 8, NibbleLines>; };
 template <> struct CodecOf<Format::Q4_1> { using type = SmallCodec<Format::Q4_1, Scaling::minimum, 0, NibbleLines>; };
 template <> struct CodecOf<Format::Q5_0> { using type = SmallCodec<Format::Q5_0, Scaling::plain, 16, FiveBitLines>; };

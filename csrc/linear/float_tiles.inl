@@ -7,8 +7,9 @@ template <Format F> struct FloatKernel {
   // Bytes of one step (one input; BF16: a pair) of a group.
   static constexpr size_t step_bytes = F == Format::F16 ? 32 : 64;
 
-  // Steps between two fetches of what comes next.
-  static constexpr int fetch_steps = 8;
+  static constexpr int unrolled_steps = 8;
+  // Steps between two fetches of what comes next: few lines at a time, or the loads of the products wait behind them.
+  static constexpr int fetch_steps = 4;
   // Tiles of fewer rows only read, in long runs that the processor follows by itself.
   static constexpr int min_fetch_rows = 8;
   OCTAVO_INLINE int64_t num_fetches(const Matrix& w) { return (w.steps + fetch_steps - 1) / fetch_steps; }
@@ -22,37 +23,42 @@ template <Format F> struct FloatKernel {
       at[g] = w.data + size_t(group + g) * w.group_step;
     });
     clear(acc);
-    for (int64_t j = 0; j < w.steps;) {
-      Ahead::fetch(ahead);
-      const int64_t end = j + fetch_steps < w.steps ? j + fetch_steps : w.steps;
-#pragma GCC unroll 2
-      for (; j < end; j++) {
-        add_step<M, G>(at, rows, j, acc);
-        unroll<G>(OCTAVO_LAMBDA(g_) { at[decltype(g_)::value] += step_bytes; });
-      }
+    int64_t j = 0;
+    for (; j + unrolled_steps <= w.steps; j += unrolled_steps) {
+      unroll<unrolled_steps>(OCTAVO_LAMBDA(i_) {
+        constexpr int i = decltype(i_)::value;
+        if constexpr (i % fetch_steps == 0) Ahead::fetch(ahead);
+        add_step<M, G, i>(at, rows, j, acc);
+      });
+      unroll<G>(OCTAVO_LAMBDA(g_) { at[decltype(g_)::value] += unrolled_steps * step_bytes; });
+    }
+    for (; j < w.steps; j++) {
+      add_step<M, G, 0>(at, rows, j, acc);
+      unroll<G>(OCTAVO_LAMBDA(g_) { at[decltype(g_)::value] += step_bytes; });
     }
   }
 
-  template <int M, int G>
+  // Step j + i; `at` is at step j.
+  template <int M, int G, int i>
   OCTAVO_INLINE void add_step(const uint8_t* const (&at)[G], const uint8_t* const (&rows)[M], int64_t j,
                               Vf (&acc)[M][G]) {
     if constexpr (F == Format::BF16) {
       Vb line[G];
-      unroll<G>(OCTAVO_LAMBDA(g_) { constexpr int g = decltype(g_)::value; line[g] = b_load(at[g]); });
+      unroll<G>(OCTAVO_LAMBDA(g_) { constexpr int g = decltype(g_)::value; line[g] = b_load(at[g] + i * step_bytes); });
       unroll<M>(OCTAVO_LAMBDA(m_) {
         constexpr int m = decltype(m_)::value;
-        add_pair<M, G, m>(line, rows[m] + 4 * j, acc);
+        add_pair<M, G, m>(line, rows[m] + 4 * (j + i), acc);
       });
     } else {
       Vf w[G];
       unroll<G>(OCTAVO_LAMBDA(g_) {
         constexpr int g = decltype(g_)::value;
-        if constexpr (F == Format::F32) w[g] = f_load(reinterpret_cast<const float*>(at[g]));
-        else w[g] = f_from_f16(at[g]);
+        if constexpr (F == Format::F32) w[g] = f_load(reinterpret_cast<const float*>(at[g] + i * step_bytes));
+        else w[g] = f_from_f16(at[g] + i * step_bytes);
       });
       unroll<M>(OCTAVO_LAMBDA(m_) {
         constexpr int m = decltype(m_)::value;
-        const Vf x = f_set1(reinterpret_cast<const float*>(rows[m])[j]);
+        const Vf x = f_set1(reinterpret_cast<const float*>(rows[m])[j + i]);
         unroll<G>(OCTAVO_LAMBDA(g_) {
           constexpr int g = decltype(g_)::value;
           acc[m][g] = f_fma(w[g], x, acc[m][g]);

@@ -53,7 +53,8 @@ namespace OCTAVO_ISA {
 
 constexpr bool wide_registers = num_vector_registers >= 32;
 constexpr int max_tile_rows = wide_registers ? 8 : num_vector_registers / 2;
-// Beyond these rows an unpacked panel, written and read back, costs less than unpacking in registers for each tile.
+// Beyond these rows an unpacked panel, written and read back, costs less than unpacking in registers for each tile; not
+// with wide registers, where a tile's products leave room for the unpacking beside them.
 constexpr int max_direct_rows = 4 * max_tile_rows;
 
 // Rows row .. row + valid of groups group .. group + G; missing rows of the tile repeat the last one and are not stored.
@@ -160,7 +161,7 @@ template <Format F> static void multiply_blocks(const Product& p) {
   const size_t area = size_t(blocks) * C::quant_bytes;
   const size_t group_step = round_up_64(area + size_t(blocks / C::per_super) * C::scale_bytes);
   const Matrix packed = {p.weight.data, group_step, area, blocks};
-  if constexpr (F == Format::Q8_0) {
+  if constexpr (F == Format::Q8_0 || wide_registers) {
     run_direct<BlockKernel<C>>(p, packed);
   } else {
     if (p.rows <= max_direct_rows) return run_direct<BlockKernel<C>>(p, packed);

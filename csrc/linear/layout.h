@@ -60,8 +60,8 @@ static constexpr size_t quant_area(Format format, int64_t k) {
   return size_t(k / act_block) * block_layout(format).quant_bytes;
 }
 
-// Many rows: one group at a time is unpacked to lines of bytes and ready scales in the scratch of a worker. Q8_0, whose
-// lines are bytes already, is not.
+// Many rows on levels with few registers: one group at a time is unpacked to lines of bytes and ready scales in the
+// scratch of a worker. Q8_0, whose lines are bytes already, is not.
 constexpr size_t panel_block_bytes = 8 * 64 + 5 * 64;
 
 static constexpr size_t round_up_64(size_t bytes) { return (bytes + 63) & ~size_t(63); }

@@ -46,8 +46,9 @@ struct ActBlock {
   float weighted_sum;  // scale * float(sum of all 32 values)
   int32_t offset;      // -128 * sum
   int16_t halves[2];   // sums of values 0..15 and 16..31
+  int32_t half_offsets[2];  // -32 * halves
 };
-static_assert(sizeof(ActBlock) == 48);
+static_assert(sizeof(ActBlock) == 56);
 
 struct PackedWeight {
   Format format;

@@ -22,6 +22,8 @@ OCTAVO_INLINE void quantize_block(const float* x, ActBlock& block) {
   block.offset = -128 * (first + second);
   block.halves[0] = int16_t(first);
   block.halves[1] = int16_t(second);
+  block.half_offsets[0] = -32 * first;
+  block.half_offsets[1] = -32 * second;
 }
 
 OCTAVO_INLINE uint16_t round_to_bf16(float x) {

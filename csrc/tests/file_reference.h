@@ -181,6 +181,7 @@ inline ActBlock reference_act_block(const float* x) {
   }
   out.scale = amax / 127.0f;
   out.weighted_sum = out.scale * float(sum);
+  for (int h = 0; h < 2; h++) out.half_offsets[h] = -32 * out.halves[h];
   out.offset = -128 * sum;
   return out;
 }

@@ -3,7 +3,8 @@
 // difference.
 //
 // Per level, format and shape: quantize and multiply bit-equal to the reference for each number of rows, equal for any
-// split of the groups, untouched outside the range asked for; the epilogue; rows taken by an index; unpack_row.
+// split of the groups, untouched outside the range asked for; the epilogue; rows taken by an index; unpack_row; weights
+// and activations of the largest magnitudes, where int16 sums are nearest to overflow; scales of every size.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -47,8 +48,10 @@ bool same_bits(float a, float b) {
 
 class Weight {
  public:
-  Weight(Format format, int64_t n, int64_t k, uint32_t seed)
-      : file(random_file(format, n, k, seed)), packed(aligned(packed_bytes(format, n, k))), values{format, n, k, packed.get()} {
+  Weight(Format format, int64_t n, int64_t k, uint32_t seed) : Weight(format, n, k, random_file(format, n, k, seed)) {}
+
+  Weight(Format format, int64_t n, int64_t k, std::vector<uint8_t> rows)
+      : file(std::move(rows)), packed(aligned(packed_bytes(format, n, k))), values{format, n, k, packed.get()} {
     // Two calls and a permutation that is undone, so that ranges and row_index are used everywhere.
     std::vector<uint8_t> reversed(file.size());
     std::vector<int64_t> index(size_t(n), 0);
@@ -77,7 +80,8 @@ std::vector<float> multiply(const Case& c, const Weight& w, const std::vector<fl
   std::vector<float> out(size_t(c.rows * c.n), before);
   for (int64_t g = 0; g < group_count(c.n); g += chunk) {
     const int64_t end = g + chunk < group_count(c.n) ? g + chunk : group_count(c.n);
-    kernels.multiply({w.values, act.get(), stride, c.rows, out.data(), c.n, g, end, epilogue, scratch.get()});
+    kernels.multiply({w.values, act.get(), stride, c.rows, out.data(), c.n, g, end, epilogue, scratch.get(),
+                      chunk == 1 ? w.values.data : nullptr});
   }
   return out;
 }
@@ -143,6 +147,54 @@ void check_weight(Format format, int64_t n, int64_t k, const std::vector<Isa>& l
   }
 }
 
+// Many rows: the first 64 again and again.
+void check_many_rows(Format format, int64_t n, int64_t k, const std::vector<Isa>& levels) {
+  const Weight w(format, n, k, 5);
+  const std::vector<float> x = random_activations(64, k);
+  std::vector<float> many;
+  for (int i = 0; i < 8; i++) many.insert(many.end(), x.begin(), x.end());
+  for (Isa isa : levels) {
+    const std::vector<float> few = multiply({isa, format, n, k, 64}, w, x, group_count(n));
+    const Case c{isa, format, n, k, 512};
+    const std::vector<float> out = multiply(c, w, many, 2);
+    for (size_t i = 0; i < 8; i++)
+      if (std::memcmp(&out[i * few.size()], few.data(), few.size() * 4) != 0)
+        return fail("rows change values: " + c.name());
+  }
+}
+
+// Blocks whose bytes are all `fill`, with scales of the half `scale`.
+std::vector<uint8_t> constant_file(Format format, int64_t n, int64_t k, uint8_t fill, uint16_t scale) {
+  std::vector<uint8_t> file(row_bytes(format, k) * size_t(n), fill);
+  const size_t block = row_bytes(format, block_length(format));
+  const bool two = format == Format::Q4_1 || format == Format::Q5_1 || format == Format::Q4_K ||
+                   format == Format::Q5_K || format == Format::Q2_K;
+  const size_t at = format == Format::Q2_K ? 80 : format == Format::Q3_K ? 108 : format == Format::Q6_K ? 208 : 0;
+  for (size_t b = 0; b < file.size(); b += block) {
+    std::memcpy(&file[b + at], &scale, 2);
+    if (two) std::memcpy(&file[b + at + 2], &scale, 2);
+  }
+  return file;
+}
+
+// The largest weights against the largest activations of each sign, alike and in turns; scales from 2^-24 to 65504.
+void check_magnitudes(Format format, const std::vector<Isa>& levels) {
+  const int64_t n = 16, k = 256, rows = 9;
+  std::vector<float> x(size_t(rows * k));
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t i = 0; i < k; i++)
+      x[size_t(r * k + i)] = r % 4 < 2 ? float(1 - r % 4 * 2) : i / (r % 4 - 1) % 2 == 0 ? 1.0f : -1.0f;
+  for (int fill : {0x00, 0x7f, 0x80, 0xff})
+    for (int scale : {0x3c00, 0xbc00, 0x0001, 0x7bff, 0x0000}) {
+      const Weight w(format, n, k, constant_file(format, n, k, uint8_t(fill), uint16_t(scale)));
+      const std::vector<float> expected = reference_product(format, w.file.data(), n, k, x.data(), rows);
+      for (Isa isa : levels) {
+        const Case c{isa, format, n, k, rows};
+        check_values(c, multiply(c, w, x, 1), expected);
+      }
+    }
+}
+
 // Writes nothing outside the groups asked for; extreme activations; a row that is not finite hurts no other.
 void check_edges(Isa isa) {
   const int64_t n = 72, k = 256, rows = 9;
@@ -194,6 +246,10 @@ int main() {
         check_weight(format, n, k, levels);
         weights++;
       }
+  }
+  for (Format format : all_formats) {
+    if (!small_grid()) check_many_rows(format, 40, 256, levels);
+    if (act_kind(format) == ActKind::q8) check_magnitudes(format, levels);
   }
   for (Isa isa : levels) check_edges(isa);
   std::printf("linear_test: %d weights on %d levels (up to %s): %s\n", weights, int(levels.size()),

@@ -1,9 +1,10 @@
 // Times all products of a model in the order of a step, cut into chunks between borders as the program does, beside the
 // limits of the machine measured in the same run over the same memory.
 //   linear_walk [135m | 1b] [formats, comma-separated] [rows, comma-separated] [level] [runs=5] [threads=2]
-// Per format and number of rows: milliseconds of the layers and of the head (prompts, 128 rows on: of one row), tokens
-// per second, GB/s of packed weights, Gop/s, and the fraction of the limit max(bytes / bandwidth, operations / peak).
-// Of the 1b shape 4 of 16 layers are walked and counted four times. Not a test: asserts nothing.
+// Per format and number of rows: milliseconds of the layers and of the head (prompts, 128 rows on: of one row) by the
+// clock, and by processor time (without what other programs and waiting cost); tokens per second, GB/s of packed
+// weights, Gop/s, and the fraction of the limit max(bytes / bandwidth, operations / peak). Of the 1b shape 4 of 16
+// layers are walked and counted four times. Not a test: asserts nothing.
 #include <sys/mman.h>
 #include <time.h>
 
@@ -127,8 +128,9 @@ __attribute__((target("avx2"))) uint64_t read_streams(const uint8_t* from, size_
 #pragma GCC unroll 4
     for (int s = 0; s < streams; s++) {
       const __m256i* p = reinterpret_cast<const __m256i*>(from + size_t(s) * part + i);
-      acc[s] = _mm256_xor_si256(acc[s], _mm256_xor_si256(_mm256_xor_si256(_mm256_load_si256(p), _mm256_load_si256(p + 1)),
-                                                         _mm256_xor_si256(_mm256_load_si256(p + 2), _mm256_load_si256(p + 3))));
+      const __m256i low = _mm256_xor_si256(_mm256_load_si256(p), _mm256_load_si256(p + 1));
+      const __m256i high = _mm256_xor_si256(_mm256_load_si256(p + 2), _mm256_load_si256(p + 3));
+      acc[s] = _mm256_xor_si256(acc[s], _mm256_xor_si256(low, high));
     }
   __m256i sum = acc[0];
   for (int s = 1; s < streams; s++) sum = _mm256_xor_si256(sum, acc[s]);
@@ -163,7 +165,8 @@ double read_rate(const uint8_t* from, size_t bytes, int threads) {
   const size_t piece = size_t(256) << 10;
   const double s = time_team(threads, [&](int t, Border&) {
     uint64_t sum = 0;
-    for (size_t at = piece * size_t(t); at + piece <= bytes; at += piece * size_t(threads)) sum ^= read_streams(from + at, piece);
+    for (size_t at = piece * size_t(t); at + piece <= bytes; at += piece * size_t(threads))
+      sum ^= read_streams(from + at, piece);
     sink_bits = sum;
   });
   return double(bytes) / s / 1e9;
@@ -275,8 +278,10 @@ Seconds walk(const LinearKernels& kernels, const Model& m, const Buffers& b, int
         const PackedWeight& w = stages[i]->weights[chunk.weight];
         const bool more = c + size_t(threads) < chunks[i].size();
         const Stage* then = more ? stages[i] : i + 1 < stages.size() ? stages[i + 1] : nullptr;
-        const Chunk* other = more ? &chunks[i][c + size_t(threads)] : then ? &chunks[i + 1][c + size_t(threads) - chunks[i].size()] : nullptr;
-        const PackedWeight* soon = then ? &then->weights[other->weight] : nullptr;
+        const size_t place = more ? c + size_t(threads) : c + size_t(threads) - chunks[i].size();
+        const bool known = then != nullptr && place < chunks[more ? i : i + 1].size();
+        const Chunk* other = known ? &chunks[more ? i : i + 1][place] : nullptr;
+        const PackedWeight* soon = known ? &then->weights[other->weight] : nullptr;
         kernels.multiply({w, b.act + size_t(chunk.row) * b.stride, b.stride, chunk.rows, b.out + chunk.row * w.n, w.n,
                           chunk.begin, chunk.end, Epilogue::store, b.scratch[size_t(t)],
                           soon ? soon->data + size_t(other->begin) * group_bytes(soon->format, soon->k) : nullptr});
@@ -296,8 +301,8 @@ double median(std::vector<double> v) {
   return v[v.size() / 2];
 }
 
-void bench(const LinearKernels& kernels, Format format, const Shape& s, const std::vector<int64_t>& row_counts, int runs,
-           int threads) {
+void bench(const LinearKernels& kernels, Format format, const Shape& s, const std::vector<int64_t>& row_counts,
+           int runs, int threads) {
   const Model m = build(format, s);
   const ActKind kind = act_kind(format);
   const int64_t widest = std::max(s.hidden, s.mlp), most = *std::max_element(row_counts.begin(), row_counts.end());
@@ -326,10 +331,10 @@ void bench(const LinearKernels& kernels, Format format, const Shape& s, const st
     const double ops = 2 * (m.layer_macs * double(s.layers * rows) + m.head_macs * double(head_rows));
     const double wall = median(layers) + median(head), busy = *std::min_element(processor.begin(), processor.end());
     const double limit = std::max(bytes / rate, ops / top) / 1e9;
-    std::printf("  rows %4lld  layers %7.2f head %6.2f ms = %3.0f%% of the limit | processor %7.2f ms  %6.0f tok/s  %5.1f GB/s of "
-                "%5.1f  %4.0f Gop/s (%2.0f%%) = %3.0f%%\n", (long long)rows, median(layers) * 1e3, median(head) * 1e3,
-                100 * limit / wall, busy * 1e3, double(rows) / busy, bytes / busy / 1e9, rate, ops / busy / 1e9,
-                ops / busy / 1e7 / top, 100 * limit / busy);
+    std::printf("  rows %4lld  layers %7.2f head %6.2f ms = %3.0f%% of the limit | processor %7.2f ms  %6.0f tok/s  "
+                "%5.1f GB/s of %5.1f  %4.0f Gop/s (%2.0f%%) = %3.0f%%\n", (long long)rows, median(layers) * 1e3,
+                median(head) * 1e3, 100 * limit / wall, busy * 1e3, double(rows) / busy, bytes / busy / 1e9, rate,
+                ops / busy / 1e9, ops / busy / 1e7 / top, 100 * limit / busy);
     std::fflush(stdout);
   }
   munmap(const_cast<uint8_t*>(m.memory), m.bytes);
