@@ -1,7 +1,7 @@
 """Where the time of decode steps goes: exclusive time of each stop on the way of a step, by number of requests.
 
 python -m benchmarks.step_profile [MODEL] [--requests ...]: processor time of the calling thread (on a busy machine the
-wall time says little), and wall time beside it; the program's own time includes waiting for the other workers.
+wall time says little), and wall time beside it; joining the program includes waiting for the other workers.
 """
 
 from __future__ import annotations
@@ -9,17 +9,21 @@ from __future__ import annotations
 import argparse
 import functools
 import random
+import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from octavo import LLM, SamplingParams
 from octavo.backends.cpu.backend import CpuBackend
 from octavo.backends.cpu.program import CpuProgram
+from octavo.base.types import Request
+from octavo.engine.child import Child
 from octavo.engine.core import EngineCore
 from octavo.engine.frontend import Frontend
 from octavo.engine.scheduler import Scheduler
+from octavo.engine.wire import Link
 from octavo.runner.runner import Runner
 
 STOPS: tuple[tuple[str, type, str], ...] = (
@@ -27,16 +31,17 @@ STOPS: tuple[tuple[str, type, str], ...] = (
     ("runner: slots and tables", Runner, "_apply_changes"),
     ("runner: inputs", Runner, "_inputs"),
     ("program: prepare", CpuProgram, "prepare"),
-    ("program: run", CpuProgram, "run"),
+    ("program: submit", CpuProgram, "submit"),
+    ("program: join", CpuProgram, "join"),
     ("runner: around sampling", Runner, "_sample"),
     ("sample", CpuBackend, "sample"),
-    ("runner: results", Runner, "_results"),
-    ("runner: the rest", Runner, "run"),
     ("commit", Scheduler, "commit"),
-    ("core and executor", EngineCore, "step"),
+    ("runner, executor and core", EngineCore, "turn"),
+    ("messages", Child, "turn"),
     ("frontend: events to deltas", Frontend, "_dispatch"),
     ("LLM and the rest", LLM, "generate"),
 )
+COMPUTING = ("program: join", "sample")
 
 
 class Clock:
@@ -75,20 +80,42 @@ class Clock:
 
 
 def profile(llm: LLM, clock: Clock, requests: int, steps: int) -> str:
-    """Microseconds a step of every stop, over `steps` decode steps of `requests` rows (and one short prefill)."""
+    """Microseconds a step of every stop, over `steps` decode steps of `requests` rows (and one short prefill): first as
+    the engine's own process runs them, then as `LLM` does, with text left out."""
     draw = random.Random(requests)
     prompts = [[draw.randrange(llm.info.vocab_size)] for _ in range(requests)]
-    sampling = SamplingParams(temperature=0, max_tokens=steps, ignore_eos=True, detokenize=False)
+    sampling = SamplingParams(temperature=0, max_tokens=steps, ignore_eos=True, detokenize=False, seed=1)
     llm.generate(prompts, sampling.clone(max_tokens=4), use_tqdm=False)
     clock.reset()
-    llm.generate(prompts, sampling, use_tqdm=False)
+    run_as_child(llm, [Request(f"{i}/0", tuple(prompt), sampling) for i, prompt in enumerate(prompts)])
     lines = [f"{requests} requests, {steps} steps: microseconds a step (processor time of the caller, wall time)"]
-    for name, _, _ in STOPS:
-        cpu, wall = (1e6 * seconds.get(name, 0.0) / steps for seconds in (clock.cpu_s, clock.wall_s))
-        lines.append(f"  {name:28} {cpu:9.1f} {wall:9.1f}")
-    python = sum(s for name, s in clock.cpu_s.items() if name not in ("program: run", "sample"))
-    lines.append(f"  {'all but program and sampler':28} {1e6 * python / steps:9.1f}")
+    lines += _table(clock, steps, "engine process: all but program and sampler")
+    clock.reset()
+    llm.generate(prompts, sampling, use_tqdm=False)
+    lines += _table(clock, steps, "LLM: all but program and sampler")
     return "\n".join(lines)
+
+
+def run_as_child(llm: LLM, requests: Sequence[Request]) -> None:
+    """Runs the requests as the engine's process does; what it sends is thrown away afterwards."""
+    mine, its = socket.socketpair()
+    with mine, its:
+        its.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
+        core = llm._client._core
+        child = Child(Link(its))
+        for request in requests:
+            core.add(request)
+        while core.has_work:
+            child.turn(core)
+
+
+def _table(clock: Clock, steps: int, title: str) -> list[str]:
+    lines = []
+    for name in [name for name, _, _ in STOPS if name in clock.cpu_s]:
+        cpu, wall = (1e6 * seconds[name] / steps for seconds in (clock.cpu_s, clock.wall_s))
+        lines.append(f"  {name:44} {cpu:9.1f} {wall:9.1f}")
+    python = sum(s for name, s in clock.cpu_s.items() if name not in COMPUTING)
+    return [*lines, f"  {title:44} {1e6 * python / steps:9.1f}"]
 
 
 def main(arguments: list[str] | None = None) -> int:

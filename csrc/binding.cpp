@@ -13,8 +13,9 @@
 #include <stdexcept>
 
 #include "binding.h"
-#include "ops/sampling.h"
+#include "isa/isa.h"
 #include "program/program.h"
+#include "program/sampler.h"
 
 namespace nb = nanobind;
 using namespace octavo;
@@ -376,48 +377,51 @@ void bind_program(nb::module_& m) {
 
 // ---------------------------------------------------------------- sampling
 
-class Sampler {
- public:
-  Sampler(std::shared_ptr<Pool> pool, const std::string& isa)
-      : pool_(std::move(pool)), kernels_(op_kernels(isa_named(isa.c_str()))) {}
+template <typename T> using Out = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+template <typename T> using OutTable = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
-  void sample(Table<float> logits, Array<float> temperature, Array<int32_t> top_k, Array<float> top_p,
-              Array<float> min_p, Array<uint64_t> seeds, Array<int32_t> positions,
-              nb::ndarray<int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu> out) {
-    const size_t rows = logits.shape(0);
-    const int64_t vocab = static_cast<int64_t>(logits.shape(1));
-    for (size_t length : {temperature.size(), top_k.size(), top_p.size(), min_p.size(), seeds.size(),
-                          positions.size(), out.size()})
-      check(length == rows, "sample: every array has one entry per row of logits");
-    check(vocab > 0, "sample: logits have no columns");
-    Release release;
-    std::lock_guard<std::mutex> lock(running_);
-    const size_t bytes = worker_bytes(vocab), all = bytes_of(pool_->size(), vocab);
-    if (!workspace_ || workspace_->bytes() < all) workspace_ = std::make_unique<Mapping>(all);
-    const auto body = [&](int64_t begin, int64_t end, int worker) {
-      for (int64_t r = begin; r < end; ++r) {
-        const SampleControls controls{temperature.data()[r], top_k.data()[r], top_p.data()[r],
-                                      min_p.data()[r],       seeds.data()[r], positions.data()[r]};
-        out.data()[r] = sample_row(kernels_, logits.data() + r * vocab, vocab, controls,
-                                   workspace_->data() + bytes * static_cast<size_t>(worker));
-      }
-    };
-    pool_->parallel(static_cast<int64_t>(rows), 1, body);
-  }
+void sample(Sampler& sampler, Table<float> logits, Array<float> temperature, Array<int32_t> top_k, Array<float> top_p,
+            Array<float> min_p, Array<uint64_t> seeds, Array<int32_t> positions, Out<int32_t> out) {
+  const size_t rows = logits.shape(0), vocab = logits.shape(1);
+  for (size_t length : {temperature.size(), top_k.size(), top_p.size(), min_p.size(), seeds.size(), positions.size(),
+                        out.size()})
+    check(length == rows, "sample: every array has one entry per row of logits");
+  check(vocab > 0, "sample: logits have no columns");
+  const SampleArrays arrays{static_cast<int64_t>(rows), static_cast<int64_t>(vocab), logits.data(),
+                            temperature.data(),         top_p.data(),                min_p.data(),
+                            top_k.data(),               positions.data(),            seeds.data()};
+  int32_t* tokens = out.data();
+  Release release;
+  sampler.sample(arrays, tokens);
+}
 
-  // What rows of `vocab` logits need of memory.
-  static size_t bytes_of(int workers, int64_t vocab) {
-    return Mapping::rounded(worker_bytes(vocab) * static_cast<size_t>(workers));
-  }
+void logprobs(Sampler& sampler, Table<float> logits, Array<int32_t> tokens, Out<double> values, Out<int32_t> ranks,
+              OutTable<int32_t> top_ids, OutTable<double> top_values) {
+  const size_t rows = logits.shape(0), vocab = logits.shape(1);
+  for (size_t length : {tokens.size(), values.size(), ranks.size(), top_ids.shape(0), top_values.shape(0)})
+    check(length == rows, "logprobs: every array has one entry per row of logits");
+  check(top_ids.shape(1) == top_values.shape(1) && top_ids.shape(1) <= vocab, "logprobs: no such number of best tokens");
+  for (size_t r = 0; r < rows; ++r)
+    check(tokens.data()[r] >= 0 && static_cast<size_t>(tokens.data()[r]) < vocab, "logprobs: no such token");
+  const LogprobArrays out{static_cast<int64_t>(top_ids.shape(1)), tokens.data(),  values.data(),
+                          ranks.data(),                           top_ids.data(), top_values.data()};
+  const float* data = logits.data();
+  Release release;
+  sampler.logprobs(data, static_cast<int64_t>(rows), static_cast<int64_t>(vocab), out);
+}
 
- private:
-  static size_t worker_bytes(int64_t vocab) { return (sample_workspace_bytes(vocab) + 63) / 64 * 64; }
-
-  std::shared_ptr<Pool> pool_;
-  const OpKernels& kernels_;
-  std::unique_ptr<Mapping> workspace_;
-  std::mutex running_;
-};
+void bind_sampler(nb::module_& m) {
+  nb::class_<Sampler>(m, "Sampler")
+      .def(nb::new_([](std::shared_ptr<Pool> pool, const std::string& isa) {
+             return std::make_shared<Sampler>(std::move(pool), isa_named(isa.c_str()));
+           }), "pool"_a, "isa"_a)
+      .def("sample", &sample, "logits"_a.noconvert(), "temperature"_a.noconvert(), "top_k"_a.noconvert(),
+           "top_p"_a.noconvert(), "min_p"_a.noconvert(), "seeds"_a.noconvert(), "positions"_a.noconvert(),
+           "out"_a.noconvert())
+      .def("logprobs", &logprobs, "logits"_a.noconvert(), "tokens"_a.noconvert(), "values"_a.noconvert(),
+           "ranks"_a.noconvert(), "top_ids"_a.noconvert(), "top_values"_a.noconvert());
+  m.def("sampler_bytes", &Sampler::bytes_of, "workers"_a, "vocab"_a);
+}
 
 }  // namespace
 
@@ -439,12 +443,5 @@ NB_MODULE(_kernels, m) {
   bind_row_chain(m);
   bind_program(m);
   bind_limits(m);
-  nb::class_<Sampler>(m, "Sampler")
-      .def(nb::new_([](std::shared_ptr<Pool> pool, const std::string& isa) {
-             return std::make_shared<Sampler>(std::move(pool), isa);
-           }), "pool"_a, "isa"_a)
-      .def("sample", &Sampler::sample, "logits"_a.noconvert(), "temperature"_a.noconvert(), "top_k"_a.noconvert(),
-           "top_p"_a.noconvert(), "min_p"_a.noconvert(), "seeds"_a.noconvert(), "positions"_a.noconvert(),
-           "out"_a.noconvert());
-  m.def("sampler_bytes", &Sampler::bytes_of, "workers"_a, "vocab"_a);
+  bind_sampler(m);
 }

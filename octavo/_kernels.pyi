@@ -208,6 +208,15 @@ class Sampler:
         positions: _I32,
         out: _I32,
     ) -> None: ...
+    def logprobs(
+        self,
+        logits: _F32,
+        tokens: _I32,
+        values: npt.NDArray[np.float64],
+        ranks: _I32,
+        top_ids: _I32,
+        top_values: npt.NDArray[np.float64],
+    ) -> None: ...
 
 class Limits:
     def __init__(self, pool: Pool, isa: str, nbytes: int) -> None: ...

@@ -75,7 +75,7 @@ struct OpKernels {
 
   // --- Parts of sampling (sampling.h) over one row of n values.
   int64_t (*argmax)(const float* x, int64_t n);                       // the first NaN, else the first maximum
-  float (*log_sum_exp)(const float* x, int64_t n);                    // -inf where all are -inf
+  double (*log_sum_exp)(const float* x, int64_t n);                   // -inf where all are -inf
   // out = x / divisor, with -inf for NaN; whether there was any.
   bool (*divide)(const float* x, float divisor, float* out, int64_t n);
   void (*exp_minus)(const float* x, float maximum, float* out, int64_t n);  // exp(x - maximum)

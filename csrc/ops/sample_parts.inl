@@ -56,14 +56,14 @@ template <class Term> OCTAVO_INLINE double blocked_sum(int64_t n, const Term& te
   return total;
 }
 
-static float log_sum_exp(const float* x, int64_t n) {
+static double log_sum_exp(const float* x, int64_t n) {
   const float largest = row_max(x, n);
-  if (largest == -__builtin_inff()) return largest;
+  if (largest == -__builtin_inff()) return double(largest);
   const Vf base = f_set1(largest);
   const double total = blocked_sum(n, [&](int64_t i, int count) __attribute__((always_inline)) {
     return v_exp(f_sub(load_lanes(x + i, count), base));
   });
-  return float(double(largest) + __builtin_log(total));
+  return double(largest) + __builtin_log(total);
 }
 
 static double mass_at_least(const float* x, const float* mass, int64_t n, float threshold) {

@@ -141,7 +141,7 @@ void test_rows(Isa isa) {
       const double most = *std::max_element(logits.begin(), logits.end());
       double sum = 0;
       for (float x : logits) sum += std::exp(x - most);
-      check_near({ops.log_sum_exp(logits.data(), vocab)}, {most + std::log(sum)}, 5e-7, "log_sum_exp");
+      check_near({float(ops.log_sum_exp(logits.data(), vocab))}, {most + std::log(sum)}, 5e-7, "log_sum_exp");
       const std::vector<int64_t> order = descending(logits);
       if (ops.argmax(logits.data(), vocab) != order[0]) fail("argmax");
       for (int64_t n : {int64_t(1), int64_t(5), int64_t(20), vocab}) {

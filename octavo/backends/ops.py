@@ -25,6 +25,7 @@ Value = Any  # an activation: ndarray (reference), recorded value (cpu), tensor 
 Weight = Any  # what Backend.load returned; opaque to the model
 KvLayer = Any  # one layer's share of a KvCache; opaque to the model
 F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
 I32 = npt.NDArray[np.int32]
 
 Activation = Literal["silu", "gelu_tanh", "gelu", "relu"]
@@ -214,6 +215,20 @@ class SampleRows:
     positions: I32  # of the token being sampled
 
 
+NOTHING_LEFT, NOT_A_NUMBER = -1, -2  # in place of a sampled token
+
+
+@dataclass(frozen=True)
+class RowLogprobs:
+    """Natural log-probabilities by row: of the chosen token, which is the `ranks`-th best (from 1, before its equals),
+    and of the best, in falling order (equals: lower id first)."""
+
+    values: F64  # [S]
+    ranks: I32  # [S]
+    top_ids: I32  # [S, K]
+    top_values: F64  # [S, K]
+
+
 Forward = Callable[[Ops, Mapping[str, Weight], Sequence[KvLayer]], Mapping[str, Value]]
 
 
@@ -249,7 +264,11 @@ class Backend(Protocol):
     def sample(self, logits: F32, rows: SampleRows) -> I32:
         """Token ids [S] from logits [S, V] that all sparse controls have already been applied to (disallowed tokens
         are -inf): temperature, then min_p, then top_k, then top_p, then the Gumbel-max draw; greedy rows take the
-        first maximum; a row with a NaN gives the id of its first NaN. Exact definition:
+        first maximum. NOTHING_LEFT where every logit is -inf, NOT_A_NUMBER where one is a NaN. Exact definition:
         `octavo/backends/reference/sampling.py`."""
+
+    def logprobs(self, logits: F32, tokens: I32, num_top: int) -> RowLogprobs:
+        """Log-probabilities of tokens [S] under logits [S, V], and of the `num_top` best of each row (at most V). A row
+        depends on nothing but its logits. Definition: `octavo/backends/reference/logprobs.py`."""
 
     def close(self) -> None: ...

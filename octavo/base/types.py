@@ -7,9 +7,11 @@ commits it. All of them can cross a process border as msgpack.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
+
+import msgspec
 
 from octavo.base.sampling import SamplingParams
 
@@ -85,12 +87,16 @@ class PageCopy:
     dst: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StepPlan:
     """What one step computes: a difference against the row slots the runner already holds.
 
+    `decodes` are slots whose rows advance by the one token that they sampled last, whatever it was, and sample the
+    next; the tuple is the same object from step to step while the same rows advance. `decode_pages` are their new
+    pages, (slot, `RowStep.new_pages`) for those that get any. `rows` are all others: prompts, drafts.
+
     Order of effects: `free_slots` are cleared, `new_rows` enter, `zero_pages` are cleared, `copies` run, then the
-    rows' tokens are computed together.
+    tokens of all rows are computed together.
     """
 
     step_id: int
@@ -99,10 +105,12 @@ class StepPlan:
     free_slots: tuple[int, ...] = ()
     zero_pages: tuple[int, ...] = ()
     copies: tuple[PageCopy, ...] = ()
+    decodes: tuple[int, ...] = ()
+    decode_pages: tuple[tuple[int, tuple[tuple[int, ...], ...]], ...] = ()
 
     @property
     def num_tokens(self) -> int:
-        return sum(row.num_tokens for row in self.rows)
+        return len(self.decodes) + sum(row.num_tokens for row in self.rows)
 
 
 # ---------------------------------------------------------------- result: executor -> scheduler
@@ -137,13 +145,20 @@ class RowResult:
     error: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StepResult:
-    """The rows of StepPlan `step_id`, in its order."""
+    """The rows of StepPlan `step_id`, in its order, and the token that each of its decodes sampled.
+
+    A decode that samples nothing has a negative number there and its reason in `errors`. `logprobs` has the entry of
+    every decode whose request wants them. Both go by slot.
+    """
 
     step_id: int
     rows: tuple[RowResult, ...]
     elapsed_s: float = 0.0
+    tokens: Sequence[int] = ()
+    logprobs: Mapping[int, TokenLogprobs] = field(default_factory=dict)
+    errors: Mapping[int, str] = field(default_factory=dict)
 
 
 class Ticket(Protocol):
@@ -154,15 +169,21 @@ class Ticket(Protocol):
 
 
 class Executor(Protocol):
-    """Runs plans. At most two may be in flight; the inline executor computes within `submit`."""
+    """Runs plans. At most two may be in flight: a plan names tokens by the slot that sampled them, so the next one may
+    be submitted before the tokens of the last are known."""
 
-    def submit(self, plan: StepPlan) -> Ticket: ...
+    def submit(self, plan: StepPlan) -> Ticket:
+        """Begins a step, or lets it wait for the one in flight; other workers may compute until it is collected.
+
+        Raises what the plan's execution raises; the step is not in flight then."""
 
     def provide(self, ticket: Ticket, masks: Mapping[int, bytes]) -> None:
         """Grammar masks by row slot (bit i of a little-endian bit string allows token i); the forward never waits
         for them, only the sampler does."""
 
-    def collect(self, ticket: Ticket) -> StepResult: ...
+    def collect(self, ticket: Ticket) -> StepResult:
+        """Waits for the step, whose computation the caller joins, and samples. The step is out of flight, also if
+        this raises."""
 
     def close(self) -> None: ...
 
@@ -204,6 +225,7 @@ class TokenEvent:
     """Engine core -> frontend: new tokens of completion `index` of a request; the last one has a finish reason.
 
     `stop_reason` is the stop token id that ended it (None for an end-of-sequence token or a limit).
+    `num_cached_tokens` counts since the sequence entered.
     """
 
     request_id: str
@@ -217,9 +239,31 @@ class TokenEvent:
     error: str | None = None
 
 
-@dataclass(frozen=True)
-class Delta:
-    """Frontend -> caller: new text and tokens of completion `index`.
+CompletionName = tuple[str, int]  # request id, completion index
+
+
+@dataclass(frozen=True, slots=True)
+class StepEvents:
+    """What one step yielded, for all streams: one token each for the completions of `lineup`, of which there is no more
+    to say, then `events`. The lineup is the same object from step to step while the same completions advance.
+    """
+
+    lineup: tuple[CompletionName, ...] = ()
+    tokens: Sequence[int] = ()
+    events: Sequence[TokenEvent] = ()
+
+    def __len__(self) -> int:
+        return len(self.tokens) + len(self.events)
+
+    def __iter__(self) -> Iterator[TokenEvent]:
+        """All of it as single events."""
+        for (request_id, index), token in zip(self.lineup, self.tokens, strict=True):
+            yield TokenEvent(request_id, index, (token,))
+        yield from self.events
+
+
+class Delta(msgspec.Struct, frozen=True):
+    """Frontend -> caller: new text and tokens of completion `index`. (A struct because there is one for every token.)
 
     Every completion ends in exactly one Delta with a `finish_reason`. `text` never splits a character, and holds back
     what may yet become a stop string. Counts are of the whole request so far.

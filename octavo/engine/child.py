@@ -26,8 +26,7 @@ from octavo.engine.messages import (
     Add,
     Ask,
     Beat,
-    EventRow,
-    Events,
+    EventsOut,
     Failed,
     FromEngine,
     Ready,
@@ -41,12 +40,13 @@ from octavo.engine.wire import Link
 MakeCore = Callable[[EngineArgs], tuple[EngineCore, ModelInfo]]
 
 _BUSY_STEPS_PER_COLLECTION = 1000
+_MAX_UNSENT_BYTES = 1 << 24  # for a frontend that is held up; thousands of steps
 
 
 def child_main(sock: socket.socket, make_core: MakeCore) -> int:
     """Loads what the first message names, serves until the socket closes, and returns the exit status."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    child = _Child(Link(sock))
+    child = Child(Link(sock))
     start = child.receive_start()
     if start is None:
         return 0
@@ -93,17 +93,21 @@ def _ending_with(sock: socket.socket) -> Iterator[None]:
             thread.join()
 
 
-class _Child:
+class Child:
     """The loop's side of the border."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._num_sent = 0
+        self._events = EventsOut()
 
     def send(self, message: FromEngine) -> None:
-        """Sends; if the frontend reads too slowly, waits for it."""
+        """Sends without waiting for a frontend that reads slowly, up to a limit on what lies here."""
         self._link.send(encode(message))
-        while self._link.has_unsent:
+        if self._link.num_unsent > _MAX_UNSENT_BYTES:
+            self._drain()
+
+    def _drain(self) -> None:
+        while self._link.num_unsent:
             self._link.wait_writable()
             self._link.flush()
 
@@ -114,6 +118,7 @@ class _Child:
         else:
             traceback.print_exception(error, file=sys.stderr)
             self.send(Failed("EngineDeadError", f"{what}: {type(error).__name__}: {error}"))
+        self._drain()
 
     def receive_start(self) -> Start | None:
         """The first message, or None if the frontend has gone."""
@@ -126,22 +131,32 @@ class _Child:
         return None
 
     def serve(self, core: EngineCore) -> None:
-        """While there is work, looks at the socket between two steps; otherwise sleeps on it."""
+        """While there is work, looks at the socket as other workers begin a step; otherwise sleeps on it."""
         busy_steps = 0
         while True:
             if not core.has_work:
+                self._drain()
                 gc.collect(1)
                 busy_steps = 0
                 self._link.wait()
-            for frame in self._link.receive():
-                self._take(core, decode_to_engine(frame))
+            self.turn(core)
             if self._link.closed:
                 return
-            if core.has_work:
-                self._step(core)
-                busy_steps += 1
-                if busy_steps % _BUSY_STEPS_PER_COLLECTION == 0:
-                    gc.collect(0)
+            busy_steps += 1
+            if busy_steps % _BUSY_STEPS_PER_COLLECTION == 0:
+                gc.collect(0)
+
+    def turn(self, core: EngineCore) -> None:
+        """Takes what has come, goes on to the next step, and sends what the last one yielded while that is computed."""
+        for frame in self._link.receive():
+            self._take(core, decode_to_engine(frame))
+        if self._link.closed or not core.has_work:
+            return
+        step = core.turn()
+        if len(step):
+            self.send(self._events.message(step))
+        elif self._link.num_unsent:
+            self._link.flush()
 
     def _take(self, core: EngineCore, message: ToEngine) -> None:
         match message:
@@ -153,9 +168,3 @@ class _Child:
                 self.send(Beat(message.number, core.stats()))
             case Start():
                 raise AssertionError("an engine process loads once")
-
-    def _step(self, core: EngineCore) -> None:
-        events = core.step()
-        if events:
-            self.send(Events(self._num_sent, tuple([EventRow.of(event) for event in events])))
-            self._num_sent += 1

@@ -14,13 +14,13 @@ from types import FrameType
 from typing import Protocol, runtime_checkable
 
 from octavo.base.errors import EngineDeadError, OctavoError
-from octavo.base.types import EngineStats, Request, TokenEvent
+from octavo.base.types import EngineStats, Request, StepEvents
 from octavo.engine.core import EngineCore
 
 
 class EngineClient(Protocol):
     """Requests in, token events out. Methods are called from one thread, the async ones from one event loop at a
-    time. Events of a step come together, in order."""
+    time."""
 
     @property
     def alive(self) -> bool:
@@ -43,8 +43,8 @@ class EngineClient(Protocol):
             OctavoError: another event loop is using it now.
         """
 
-    async def events(self) -> list[TokenEvent]:
-        """Waits for the next events.
+    async def events(self) -> list[StepEvents]:
+        """Waits until there is something, and returns what steps have yielded since the last call, in order.
 
         Raises:
             EngineDeadError: the engine has ended; what it sent before has been returned before.
@@ -90,7 +90,8 @@ def uninterrupted() -> Iterator[None]:
 class SteppingClient(Protocol):
     """A client whose engine runs in the caller's thread."""
 
-    def step(self) -> list[TokenEvent]: ...
+    def step(self) -> StepEvents:
+        """Goes on to the next step and returns what the last one yielded."""
 
 
 class InlineClient:
@@ -101,7 +102,7 @@ class InlineClient:
         self._death: str | None = None
         self._stepping = False
         self._inbox: list[tuple[str, int | None] | Request] = []
-        self._missed: list[TokenEvent] = []  # came out after nobody waited for them any more
+        self._missed: list[StepEvents] = []  # came out after nobody waited for them any more
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
 
@@ -117,13 +118,14 @@ class InlineClient:
         if self._death is None:
             self._deliver((request_id, index))
 
-    def step(self) -> list[TokenEvent]:
-        """One step in this thread. An exception drops all requests, an interrupt comes after the step; either way the
-        engine stays usable."""
+    def step(self) -> StepEvents:
+        """Lands the step in flight in this thread and launches the next: other workers compute while the caller deals
+        with what it gets. An exception drops all requests, an interrupt comes after the step; either way the engine
+        stays usable."""
         self._check()
         with uninterrupted():
             try:
-                return self._core.step()
+                return self._core.turn()
             except BaseException:
                 self._core.drop_all()
                 raise
@@ -134,7 +136,7 @@ class InlineClient:
             leave_loop(self._loop, self._wake)
             self._loop, self._wake = loop, asyncio.Event()
 
-    async def events(self) -> list[TokenEvent]:
+    async def events(self) -> list[StepEvents]:
         await self.start()
         self._check()
         if self._missed:
@@ -146,13 +148,13 @@ class InlineClient:
             await self.start()
             self._check()
         self._stepping = True
-        step = asyncio.ensure_future(asyncio.to_thread(self._core.step))
+        step = asyncio.ensure_future(asyncio.to_thread(self._core.turn))
         try:
-            return await asyncio.shield(step)
+            return [await asyncio.shield(step)]
         except asyncio.CancelledError:
             await asyncio.wait([step])  # the engine belongs to that thread until its step is done
             if step.exception() is None:
-                self._missed = step.result()
+                self._missed = [step.result()]
             raise
         except Exception as e:
             self._death = f"The engine ended after an internal error: {type(e).__name__}: {e}"

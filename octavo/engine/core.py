@@ -5,14 +5,19 @@ Wires a Scheduler to an Executor and counts. Knows no text, no streams and no pr
 
 from __future__ import annotations
 
-from octavo.base.types import EngineLimits, EngineStats, Executor, Request, StepPlan, Ticket, TokenEvent
+import contextlib
+from dataclasses import replace
+
+from octavo.base.types import EngineLimits, EngineStats, Executor, Request, StepEvents, StepPlan, Ticket, TokenEvent
 from octavo.engine.scheduler import Scheduler
 
 
 class EngineCore:
     """One model's engine. Not thread-safe: one caller.
 
-    `step` is `launch` and `land`; between the two, requests may be added and aborted.
+    `turn` is `land` and `launch`: it hands out what the last step yielded once the next is under way, so that whatever
+    the caller does with it happens while other workers compute. `step` launches and lands one step. Between two calls
+    requests may be added and aborted; they count from the next launch on.
     """
 
     def __init__(self, limits: EngineLimits, executor: Executor) -> None:
@@ -26,7 +31,7 @@ class EngineCore:
 
     @property
     def has_work(self) -> bool:
-        """Whether `step` would compute something or has events to hand out."""
+        """Whether `step` or `turn` would compute something or has events to hand out."""
         return self._in_flight is not None or bool(self._events) or self.scheduler.has_work
 
     def add(self, request: Request) -> None:
@@ -37,10 +42,16 @@ class EngineCore:
         """Ends a request (or one of its completions) with an "abort" event at the next step; pages are free now."""
         self._events += self.scheduler.abort(request_id, index)
 
-    def step(self) -> list[TokenEvent]:
+    def step(self) -> StepEvents:
         """Computes one step and returns what came out, in a fixed order."""
         self.launch()
         return self.land()
+
+    def turn(self) -> StepEvents:
+        """Returns what the step in flight yields, if one is, with the next in flight, if there is one to compute."""
+        events = self.land()
+        self.launch()
+        return events
 
     def launch(self) -> bool:
         """Plans and submits a step, if there is something to compute and none is in flight."""
@@ -48,25 +59,27 @@ class EngineCore:
             plan = self.scheduler.schedule()
             if plan is not None:
                 ticket = self._executor.submit(plan)
-                self._executor.provide(ticket, {})
                 self._in_flight = (plan, ticket)
         return self._in_flight is not None
 
-    def land(self) -> list[TokenEvent]:
+    def land(self) -> StepEvents:
         """Collects the step in flight, if any, and commits it."""
-        if self._in_flight is not None:
-            plan, ticket = self._in_flight
-            result = self._executor.collect(ticket)
-            self._in_flight = None
-            self._events += self.scheduler.commit(plan, result)
-            self._num_steps += 1
-            self._step_seconds += result.elapsed_s
-        events, self._events = self._events, []
-        return events
+        before, self._events = self._events, []
+        if self._in_flight is None:
+            return StepEvents(events=before)
+        (plan, ticket), self._in_flight = self._in_flight, None
+        result = self._executor.collect(ticket)
+        events = self.scheduler.commit(plan, result)
+        self._num_steps += 1
+        self._step_seconds += result.elapsed_s
+        return replace(events, events=[*before, *events.events]) if before else events
 
     def drop_all(self) -> None:
         """Forgets every request and the step in flight, without events: what to do after a step raised."""
-        self._in_flight = None
+        if self._in_flight is not None:
+            (_, ticket), self._in_flight = self._in_flight, None
+            with contextlib.suppress(Exception):
+                self._executor.collect(ticket)
         self._events = []
         self.scheduler.drop_all()
 

@@ -16,10 +16,10 @@ from functools import partial
 
 from octavo.base.errors import EngineDeadError, InvalidRequestError
 from octavo.base.sampling import MAX_LOGPROBS, SamplingParams
-from octavo.base.types import Delta, EngineLimits, EngineStats, Request, TokenEvent
+from octavo.base.types import CompletionName, Delta, EngineLimits, EngineStats, Request, StepEvents
 from octavo.engine.asking import bad_word_ids, check_prompt, check_sampling
 from octavo.engine.client import EngineClient, SteppingClient
-from octavo.engine.stream import Stream, TextSource
+from octavo.engine.stream import Completion, Stream, TextSource
 from octavo.text.detokenizer import Detokenizer
 from octavo.text.tokenizer import Tokenizer
 
@@ -52,6 +52,8 @@ class Frontend:
         # its way here when the caller asks for another of the same name.
         self._routes: dict[str, Stream] = {}
         self._numbers = itertools.count()
+        self._lineup: tuple[CompletionName, ...] = ()  # of the last step, and whose they are
+        self._lined_up: list[Completion | None] = []
         self._pump: asyncio.Task[None] | None = None
 
     @property
@@ -131,6 +133,7 @@ class Frontend:
             stream.cancel()
 
     def _forget(self, stream: Stream) -> None:
+        stream.closed = True
         del self._streams[stream.request.request_id], self._routes[stream.engine_id]
 
     def _check_id(self, request_id: str) -> None:
@@ -211,7 +214,8 @@ class Frontend:
     async def _move_events(self) -> None:
         try:
             while self._streams:
-                self._dispatch(await self._client.events())
+                for step in await self._client.events():
+                    self._dispatch(step)
         except Exception as e:
             message = str(e) if isinstance(e, EngineDeadError) else f"The engine failed: {e!r}"
             for stream in list(self._streams.values()):
@@ -220,19 +224,32 @@ class Frontend:
             if not isinstance(e, EngineDeadError):
                 raise
 
-    def _dispatch(self, events: Sequence[TokenEvent]) -> list[Stream]:
-        """Gives events to their streams; returns the streams that have something, in order."""
-        touched: dict[str, Stream] = {}
-        for event in events:
-            stream = self._routes.get(event.request_id)
-            if stream is None:
+    def _dispatch(self, step: StepEvents) -> list[Stream]:
+        """Gives a step's tokens and events to their streams; returns the streams that have something, in order."""
+        if step.lineup is not self._lineup:
+            self._lineup = step.lineup
+            # streams that the caller has closed get tokens until the engine has heard of it; nobody reads them
+            found = [(self._routes.get(request_id), index) for request_id, index in step.lineup]
+            self._lined_up = [None if stream is None else stream.completion(index) for stream, index in found]
+        touched: dict[Stream, None] = {}
+        for completion, token in zip(self._lined_up, step.tokens, strict=True):
+            if completion is not None and not (completion.finished or completion.stream.closed):
+                stream = completion.stream
+                if stream.take_token(completion, token):
+                    self._client.abort(stream.engine_id, completion.index)
+                    if stream.finished:
+                        self._forget(stream)
+                touched[stream] = None
+        for event in step.events:
+            open_stream = self._routes.get(event.request_id)
+            if open_stream is None:
                 continue  # closed by the caller; the engine had not heard of it yet
-            if stream.take(event):
+            if open_stream.take(event):
                 self._client.abort(event.request_id, event.index)
-            touched[event.request_id] = stream
-            if stream.finished:
-                self._forget(stream)
-        return list(touched.values())
+            touched[open_stream] = None
+            if open_stream.finished:
+                self._forget(open_stream)
+        return list(touched)
 
     async def stats(self) -> EngineStats:
         return await self._client.stats()

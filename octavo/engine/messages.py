@@ -13,11 +13,13 @@ import msgspec
 from octavo.base.config import EngineArgs
 from octavo.base.sampling import SamplingParams
 from octavo.base.types import (
+    CompletionName,
     EngineLimits,
     EngineStats,
     FinishReason,
     ModelInfo,
     Request,
+    StepEvents,
     TokenEvent,
     TokenLogprobs,
 )
@@ -179,10 +181,51 @@ class LogprobRow(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Events(msgspec.Struct, tag="events", array_like=True, frozen=True):
-    """What one step yielded for all streams. `number` counts such messages from 0, so that a gap is noticed."""
+    """What one step yielded for all streams: a `StepEvents`. `number` counts such messages from 0, so that a gap is
+    noticed. `lineup` is None where it is that of the message before."""
 
     number: int
+    lineup: tuple[CompletionName, ...] | None
+    tokens: bytes
     rows: tuple[EventRow, ...]
+
+
+class EventsOut:
+    """Makes the messages of a series of steps."""
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._lineup: tuple[CompletionName, ...] = ()
+
+    def message(self, step: StepEvents) -> Events:
+        lineup = None if step.lineup is self._lineup else step.lineup
+        self._lineup = step.lineup
+        rows = tuple([EventRow.of(event) for event in step.events]) if step.events else ()
+        number, self._number = self._number, self._number + 1
+        return Events(number, lineup, pack_ids(step.tokens), rows)
+
+
+class EventsIn:
+    """Reads them on the other side."""
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._lineup: tuple[CompletionName, ...] = ()
+
+    def step(self, message: Events) -> StepEvents:
+        """
+        Raises:
+            ConnectionError: a message is missing.
+        """
+        if message.number != self._number:
+            raise ConnectionError(f"events {message.number} came where {self._number} were due")
+        self._number += 1
+        if message.lineup is not None:
+            self._lineup = message.lineup
+        tokens = unpack_ids(message.tokens)
+        if len(tokens) != len(self._lineup):
+            raise ConnectionError(f"{len(tokens)} tokens came for a lineup of {len(self._lineup)}")
+        return StepEvents(self._lineup, tokens, [row.event() for row in message.rows])
 
 
 class Beat(msgspec.Struct, tag="beat", array_like=True, frozen=True):

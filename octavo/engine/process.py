@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from octavo.base import errors
 from octavo.base.config import EngineArgs
 from octavo.base.errors import EngineDeadError, OctavoError
-from octavo.base.types import EngineStats, Request, TokenEvent
+from octavo.base.types import EngineStats, Request, StepEvents
 from octavo.engine.client import leave_loop
 from octavo.engine.messages import (
     Abort,
@@ -22,6 +22,7 @@ from octavo.engine.messages import (
     Ask,
     Beat,
     Events,
+    EventsIn,
     Failed,
     Ready,
     Start,
@@ -53,8 +54,8 @@ class ChildClient:
         self._ready: Ready | None = None
         self._failed: Failed | None = None
         self._death: str | None = None
-        self._events: list[TokenEvent] = []
-        self._num_received = 0
+        self._steps: list[StepEvents] = []
+        self._events_in = EventsIn()
         self._asked: dict[int, asyncio.Future[EngineStats]] = {}
         self._num_asked = 0
         self._send(Start(args))
@@ -111,16 +112,16 @@ class ChildClient:
             loop.add_writer(self._link.fileno(), self._write)
         self._read()
 
-    async def events(self) -> list[TokenEvent]:
+    async def events(self) -> list[StepEvents]:
         await self.start()
-        while not self._events:
+        while not self._steps:
             if self._death is not None:
                 raise self._error()
             self._wake.clear()
             await self._wake.wait()
             await self.start()
-        events, self._events = self._events, []
-        return events
+        steps, self._steps = self._steps, []
+        return steps
 
     async def stats(self) -> EngineStats:
         """The engine's numbers, between two of its steps. That they come shows that its loop is turning.
@@ -177,11 +178,8 @@ class ChildClient:
 
     def _take(self, frame: bytes) -> None:
         match decode_from_engine(frame):
-            case Events(number, rows):
-                if number != self._num_received:
-                    raise ConnectionError(f"events {number} came where {self._num_received} were due")
-                self._num_received += 1
-                self._events += [row.event() for row in rows]
+            case Events() as events:
+                self._steps.append(self._events_in.step(events))
             case Beat(number, stats):
                 answer = self._asked.get(number)
                 if answer is not None and not answer.done():

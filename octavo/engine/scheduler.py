@@ -3,40 +3,33 @@
 There is no prefill or decode phase: every running row has tokens to catch up with, and a step hands out a budget of
 tokens, rows that need one first, then prompt chunks. Rows are served in the order of their keys (priority, arrival,
 completion), and only a later one is ever preempted for an earlier one; so the first always advances, whatever
-happens, and nothing can livelock. Knows no text, no executor and no clock.
+happens, and nothing can livelock. Rows that decode form a lineup, which costs next to nothing while nobody comes,
+ends or needs a page. Knows no text, no executor and no clock.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence as SeqOf
+from dataclasses import dataclass
 
 from octavo.base.types import (
+    CompletionName,
     EngineLimits,
-    PageCopy,
     Request,
     RowInit,
     RowResult,
     RowStep,
+    StepEvents,
     StepPlan,
     StepResult,
     TokenEvent,
-)  # fmt: skip
+)
+from octavo.engine.draft import Draft, InFlight
+from octavo.engine.lineup import Lineup
 from octavo.engine.prefix import Entry
 from octavo.engine.queues import RowSlots, SequenceQueue
 from octavo.engine.sequence import Finish, Sequence, Status
 from octavo.engine.tables import KvSpace, too_large_for_pool
-
-
-@dataclass
-class _Draft:
-    """A plan in the making. `budget` tokens are left to give, and `samples` positions whose logits may be wanted."""
-
-    budget: int
-    samples: int
-    steps: list[tuple[Sequence, RowStep]] = field(default_factory=list)
-    new_rows: list[RowInit] = field(default_factory=list)
-    copies: list[PageCopy] = field(default_factory=list)
-    preempted: bool = False
 
 
 @dataclass
@@ -66,7 +59,12 @@ class Scheduler:
         # every running row may need one token and one sample of each step's budget
         self._slots = RowSlots(min(limits.max_num_seqs, limits.max_num_batched_tokens, self._max_samples))
         self._siblings: dict[str, list[Sequence]] = {}
-        self._in_flight: dict[int, list[tuple[Sequence, RowStep]]] = {}
+        self._lineup = Lineup()
+        self._lagging: list[Sequence] = []  # running rows with more than one token to catch up with
+        self._rows_changed = False  # the two above are to be made anew
+        self._needy: list[Sequence] = []  # decoding rows that need a page for their next token
+        self._may_admit = True  # something has changed since a waiting sequence was refused
+        self._in_flight: dict[int, InFlight] = {}
         self._num_arrived = 0
         self._num_planned = 0
 
@@ -87,6 +85,7 @@ class Scheduler:
         self._siblings[request.request_id] = siblings
         for seq in siblings:
             self.waiting.add(seq)
+        self._may_admit = True
         return []
 
     def abort(self, request_id: str, index: int | None = None) -> list[TokenEvent]:
@@ -119,6 +118,12 @@ class Scheduler:
         slots = [seq.slot for seq in self.running]
         assert len(set(slots)) == len(slots) and -1 not in slots, "a row slot is used twice"
         assert not any(any(seq.tables) for seq in self.waiting), "a waiting sequence holds pages"
+        if not self._rows_changed:
+            divided = sorted([*self._lineup.rows, *self._lagging], key=lambda seq: seq.key)
+            assert divided == list(self.running), "a running row is neither in the lineup nor behind, or in both"
+            full = {seq.key for seq in self._lineup.rows if self.space.is_full(seq)}
+            assert full == {seq.key for seq in self._needy} or self._in_flight, "a row without a page is overlooked"
+            assert all(seq.num_computed < seq.horizon for seq in self._lineup.rows), "a row is not looked at in time"
 
     # ------------------------------------------------------------ schedule
 
@@ -127,13 +132,14 @@ class Scheduler:
         assert not self._in_flight, "a step is planned after the last one is committed"
         if not self.has_work:
             return None
-        draft = _Draft(self.limits.max_num_batched_tokens, self._max_samples)
-        self._advance_running(draft)
-        if not draft.preempted:
+        if self._rows_changed:
+            self._line_up()
+        draft = Draft(self.limits.max_num_batched_tokens - len(self._lineup), self._max_samples - len(self.running))
+        if self._needy or self._lagging:
+            self._advance(draft)
+        if not draft.preempted and self._may_admit and len(self.waiting):
             self._admit(draft)
-        assert draft.steps, "sequences are waiting, but none can advance"
-        # rows that need one token first: the order means nothing to the results
-        draft.steps.sort(key=lambda pair: pair[1].num_tokens > 1)
+        assert draft.steps or self._lineup.slots, "sequences are waiting, but none can advance"
         plan = StepPlan(
             step_id=self._num_planned,
             rows=tuple([step for _, step in draft.steps]),
@@ -141,35 +147,55 @@ class Scheduler:
             free_slots=self._slots.drain_left(),
             zero_pages=self.space.pool.drain_fresh(),
             copies=tuple(draft.copies),
+            decodes=self._lineup.slots,
+            decode_pages=tuple(draft.decode_pages),
         )
         self._num_planned += 1
-        self._in_flight[plan.step_id] = draft.steps
+        self._in_flight[plan.step_id] = InFlight(self._lineup, draft.steps)
         return plan
 
-    def _advance_running(self, draft: _Draft) -> None:
-        """Serves the running rows in order: a row that needs one token has it reserved, chunks share the rest."""
-        singles = sum(seq.num_remaining == 1 for seq in self.running)
-        draft.budget -= singles
-        draft.samples -= len(self.running)
-        for seq in self.running.snapshot():
+    def _line_up(self) -> None:
+        """Divides the running rows into those that decode and those that lag behind."""
+        decoding: list[Sequence] = []
+        self._lagging.clear()
+        for seq in self.running:
+            (decoding if seq.decodes else self._lagging).append(seq)
+        self._lineup = Lineup.of(decoding)
+        for seq in decoding:
+            self._look_ahead(seq)
+        self._needy = [seq for seq in decoding if self.space.is_full(seq)]
+        self._rows_changed = False
+
+    def _look_ahead(self, seq: Sequence) -> None:
+        """Sets when a decoding row is to be looked at again: at a page's border or at the end of its length."""
+        last = min(self.limits.max_model_len, self.space.longest + 1, seq.last_length or self.limits.max_model_len)
+        seq.horizon = min(self.space.next_border(seq), last - 1)
+
+    def _advance(self, draft: Draft) -> None:
+        """Serves the running rows that need pages or more than a token, in order: chunks share the budget.
+
+        Each decoding row has its token of the budget already, and a preempted one leaves it unused.
+        """
+        for seq in sorted(self._needy + self._lagging, key=lambda seq: seq.key):
             if seq.status is not Status.RUNNING:
                 continue
-            remaining = seq.num_remaining
-            wanted = 1 if remaining == 1 else self._chunk(seq, draft)
-            if wanted <= 0:
-                continue
-            num_tokens = self._make_room(seq, wanted, draft)
-            if num_tokens:
+            wanted = 1 if seq.decodes else self._chunk(seq, draft)
+            num_tokens = self._make_room(seq, wanted, draft) if wanted > 0 else 0
+            if num_tokens and seq.decodes:
+                draft.decode_pages.append((seq.slot, self.space.extend(seq, seq.num_computed + 1)))
+            elif num_tokens:
                 self._plan_row(seq, num_tokens, draft)
-                if remaining > 1:
-                    draft.budget -= num_tokens
+                draft.budget -= num_tokens
+        self._needy.clear()
+        if draft.preempted:
+            self._line_up()
 
-    def _chunk(self, seq: Sequence, draft: _Draft) -> int:
+    def _chunk(self, seq: Sequence, draft: Draft) -> int:
         """How many tokens the budgets allow the row, which has one sample reserved."""
         most = min(seq.num_remaining, draft.budget)
         return min(most, 1 + draft.samples) if seq.wants_prompt_logprobs else most
 
-    def _make_room(self, seq: Sequence, wanted: int, draft: _Draft) -> int:
+    def _make_room(self, seq: Sequence, wanted: int, draft: Draft) -> int:
         """How many tokens the row can have, after preempting later rows while it can have none; 0: it left itself.
 
         Rows are served in order, so a row that is preempted here has nothing in this plan yet.
@@ -185,15 +211,17 @@ class Scheduler:
             if victim is seq:
                 return 0
 
-    def _admit(self, draft: _Draft) -> None:
+    def _admit(self, draft: Draft) -> None:
         """Lets waiting sequences in, strictly in order, while slots, budget and pages last.
 
         A sequence that waits for another's work (a block in this step, a sibling's prompt) does not hold up the
         others, but keeps a slot: it is not overtaken, only spared double work.
         """
-        if not len(self.waiting):
+        if draft.budget <= 0 or draft.samples <= 0 or not len(self._slots):
             return
         computing = {d for seq, step in draft.steps for d in self.space.computing(seq, step.start + step.num_tokens)}
+        for seq in self._lineup.rows:
+            computing.update(self.space.computing(seq, seq.num_computed + 1))
         # leave each running row the pages it still needs, and one per group to grow into
         reserved = sum(map(self.space.pages_missing, self.running)) + len(self.running) * len(self.limits.groups)
         skipped = 0
@@ -205,6 +233,7 @@ class Scheduler:
                 skipped += 1
                 continue
             if len(self.running) and self.space.pages_to_enter(seq, entry) > self.space.pool.num_free - reserved:
+                self._may_admit = skipped > 0  # else until pages or slots are freed
                 return
             self._enter(seq, entry, draft)
             draft.samples -= 1
@@ -220,7 +249,7 @@ class Scheduler:
 
         Only a completion that has nothing yet looks for an earlier one that has computed, or will, their prompt.
         """
-        if seq.num_output == 0 and not seq.wants_prompt_logprobs:
+        if seq.num_output == 0 and seq.num_prompt > 1 and not seq.wants_prompt_logprobs:
             for sibling in self._siblings[seq.request_id]:
                 if sibling is seq:
                     break
@@ -232,12 +261,13 @@ class Scheduler:
                     return None
         return self.space.find_hit(seq)
 
-    def _enter(self, seq: Sequence, entry: Entry, draft: _Draft) -> None:
+    def _enter(self, seq: Sequence, entry: Entry, draft: Draft) -> None:
         first_time = seq.num_cached < 0
         seq.slot = self._slots.take()
         draft.copies.extend(self.space.enter(seq, entry))
         self.waiting.remove(seq)
         self.running.add(seq)
+        self._rows_changed = True
         seq.status = Status.RUNNING
         if first_time:
             seq.start()
@@ -258,7 +288,7 @@ class Scheduler:
             )
         )
 
-    def _plan_row(self, seq: Sequence, num_tokens: int, draft: _Draft) -> RowStep:
+    def _plan_row(self, seq: Sequence, num_tokens: int, draft: Draft) -> RowStep:
         start = seq.num_computed
         end = start + num_tokens
         if seq.wants_prompt_logprobs:
@@ -277,6 +307,7 @@ class Scheduler:
     def _preempt(self, seq: Sequence) -> None:
         """Back to the queue: pages are freed, and everything is computed again when it returns."""
         self.running.remove(seq)
+        self._rows_changed = self._may_admit = True
         self._slots.leave(seq.slot)
         self.space.release(seq)
         seq.status = Status.WAITING
@@ -285,46 +316,95 @@ class Scheduler:
 
     # ------------------------------------------------------------ commit
 
-    def commit(self, plan: StepPlan, result: StepResult) -> list[TokenEvent]:
+    def commit(self, plan: StepPlan, result: StepResult) -> StepEvents:
         """Takes in a step's result: tokens are appended, full blocks published, sequences finish or go on."""
         assert result.step_id == plan.step_id, f"step {plan.step_id} was answered by {result.step_id}"
-        events = []
-        for (seq, step), row in zip(self._in_flight.pop(plan.step_id), result.rows, strict=True):
+        flight = self._in_flight.pop(plan.step_id)
+        events: list[TokenEvent] = []
+        names, tokens = self._commit_decodes(flight, result, events)
+        for (seq, step), row in zip(flight.steps, result.rows, strict=True):
             if seq.status is Status.FINISHED:
                 continue  # aborted while the step ran
             assert row.slot == step.slot, "rows of the result are in the order of the plan"
-            event = self._commit_row(seq, step, row)
-            if event is not None:
-                events.append(event)
-        return events
+            # of the drafts, those before the last token were right and are computed
+            accepted = len(row.token_ids) - 1 if step.draft_ids else 0
+            computed = step.start + step.num_tokens - len(step.draft_ids) + accepted
+            self._commit_row(seq, computed, row, events)
+            if seq.decodes:
+                self._rows_changed = True  # it has caught up
+        return StepEvents(names, tokens, events)
 
-    def _commit_row(self, seq: Sequence, step: RowStep, row: RowResult) -> TokenEvent | None:
-        """Accepts what the result says: of the drafts, those before the last token were right and are computed."""
-        accepted = len(row.token_ids) - 1 if step.draft_ids else 0
-        computed = step.start + step.num_tokens - len(step.draft_ids) + accepted
-        finish: Finish | None = None
+    def _commit_decodes(
+        self, flight: InFlight, result: StepResult, events: list[TokenEvent]
+    ) -> tuple[tuple[CompletionName, ...], SeqOf[int]]:
+        """One token for each row of the lineup: returns those that are all there is to say of a completion."""
+        lineup, tokens = flight.lineup, result.tokens
+        assert len(tokens) == len(lineup), "one token for each decoding row"
+        for seq, token in zip(lineup.detailed, tokens[len(lineup.plain) :], strict=True):
+            if seq.status is not Status.FINISHED:
+                self._commit_one(seq, token, result, events)
+        if flight.thinned or result.errors:
+            alive = [(s, t) for s, t in zip(lineup.plain, tokens, strict=False) if s.status is not Status.FINISHED]
+            for seq, token in alive:
+                self._commit_one(seq, token, result, events)
+            return (), ()
+        ends, noticed = lineup.ends, []
+        for i, seq in enumerate(lineup.plain):
+            token = tokens[i]
+            seq.tokens.append(token)
+            seq.num_computed = computed = seq.num_computed + 1
+            if computed >= seq.horizon or token in ends:
+                noticed.append(i)
+        self.counters.generation_tokens += len(lineup.plain)
+        ended = {i for i in noticed if self._settle(lineup.plain[i], (tokens[i],), None, events)}
+        if ended:
+            left = [i for i in range(len(lineup.plain)) if i not in ended]
+            return tuple([lineup.names[i] for i in left]), [tokens[i] for i in left]
+        return lineup.names, tokens if not lineup.detailed else tokens[: len(lineup.plain)]
+
+    def _commit_one(self, seq: Sequence, token: int, result: StepResult, events: list[TokenEvent]) -> None:
+        """A row of the lineup of which there is more to say than its token."""
+        error = result.errors.get(seq.slot)
+        entry = result.logprobs.get(seq.slot)
+        row = RowResult(seq.slot, () if error else (token,), () if entry is None else (entry,), error=error)
+        self._commit_row(seq, seq.num_computed + 1, row, events)
+
+    def _commit_row(self, seq: Sequence, computed: int, row: RowResult, events: list[TokenEvent]) -> None:
+        """Accepts what a row yielded, up to a token that ends it; `computed` tokens of it are in the pages then."""
         taken = 0
         for token in row.token_ids:
             seq.tokens.append(token)
             taken += 1
-            finish = seq.finish_after(token, self.limits.max_model_len)
-            if finish is not None:
+            if seq.finish_after(token, self.limits.max_model_len) is not None:
                 break
-        if finish is None and row.error is not None:
-            finish = Finish("error")
-        elif finish is None and taken and not self.space.fits_alone(len(seq.tokens)):
-            finish = Finish("length")  # the whole pool could not hold one token more
         seq.num_computed = min(computed, len(seq.tokens))
         seq.prompt_logprobs_next += len(row.prompt_logprobs)
-        self.space.publish(seq)
-        self.space.give_back(seq)
         self.counters.generation_tokens += taken
-        if not taken and not row.prompt_logprobs and finish is None:
-            return None
-        event = self._event(seq, row.token_ids[:taken], finish=finish, row=row)
+        ended = self._settle(seq, row.token_ids[:taken], row, events)
+        if not ended and (taken or row.prompt_logprobs):
+            events.append(self._event(seq, row.token_ids[:taken], finish=None, row=row))
+
+    def _settle(
+        self, seq: Sequence, token_ids: tuple[int, ...], row: RowResult | None, events: list[TokenEvent]
+    ) -> bool:
+        """After tokens have been appended: pages are published and given back, and the sequence ends if it should,
+        which makes its last event (True)."""
+        finish = seq.finish_after(token_ids[-1], self.limits.max_model_len) if token_ids else None
+        if finish is None and row is not None and row.error is not None:
+            finish = Finish("error")
+        elif finish is None and token_ids and not self.space.fits_alone(len(seq.tokens)):
+            finish = Finish("length")  # the whole pool could not hold one token more
+        self.space.publish(seq)
+        if self.space.give_back(seq):
+            self._may_admit = True
         if finish is not None:
+            events.append(self._event(seq, token_ids, finish=finish, row=row))
             self._finish(seq)
-        return event
+            return True
+        self._look_ahead(seq)
+        if seq.decodes and self.space.is_full(seq):
+            self._needy.append(seq)
+        return False
 
     def _event(
         self, seq: Sequence, token_ids: tuple[int, ...], *, finish: Finish | None, row: RowResult | None = None
@@ -342,9 +422,13 @@ class Scheduler:
         )
 
     def _finish(self, seq: Sequence) -> None:
+        self._may_admit = True
         if seq.status is Status.RUNNING:
             self.running.remove(seq)
+            self._rows_changed = True
             self._slots.leave(seq.slot)
+            for flight in self._in_flight.values():
+                flight.thinned = True
         else:
             self.waiting.remove(seq)
         self.space.release(seq)

@@ -56,8 +56,10 @@ class Sequence:
         "_max_tokens",
         "_stops",
         "digests",
+        "horizon",
         "index",
         "key",
+        "name",
         "num_cached",
         "num_computed",
         "num_given_back",
@@ -80,6 +82,7 @@ class Sequence:
         self.request = request
         self.request_id = request.request_id
         self.index = index
+        self.name = (self.request_id, index)
         self.key: Key = (request.priority, arrival, index)
         self.tokens = prompt  # shared by the completions of a request until `start`
         self.num_prompt = len(self.tokens)
@@ -94,6 +97,7 @@ class Sequence:
         self._ends = frozenset(() if sampling.ignore_eos else request.eos_token_ids)
         self._stops = frozenset(sampling.stop_token_ids or ())
         self._max_tokens = sampling.max_tokens
+        self.horizon = 0  # computed tokens at which a decoding row is looked at again, unless its token calls for it
         self.leave(num_groups)
 
     def start(self) -> None:
@@ -117,6 +121,21 @@ class Sequence:
     def num_remaining(self) -> int:
         """Tokens to catch up with before the next one can be sampled."""
         return len(self.tokens) - self.num_computed
+
+    @property
+    def decodes(self) -> bool:
+        """Whether the last token is all that is to be computed, and nothing of it to be reported but the next."""
+        return self.num_remaining == 1 and not self.wants_prompt_logprobs
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """Tokens that may end it."""
+        return self._ends | self._stops if self._stops else self._ends
+
+    @property
+    def last_length(self) -> int | None:
+        """The number of tokens at which max_tokens ends it."""
+        return None if self._max_tokens is None else self.num_prompt + self._max_tokens
 
     @property
     def wants_prompt_logprobs(self) -> bool:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from octavo.base.sampling import SamplingParams
 from octavo.base.types import Delta, FinishReason, Request, TokenEvent
@@ -24,10 +25,16 @@ class TextSource(Protocol):
     def finish(self) -> str: ...
 
 
-class _Completion:
+class Completion:
     """Text state of one completion. Tokens after its end are dropped here, wherever they come from."""
 
-    def __init__(self, sampling: SamplingParams, text: TextSource | None) -> None:
+    __slots__ = (
+        "_include_stop", "_min_tokens", "_stops", "_text", "finished", "index", "num_output", "stream",
+    )  # fmt: skip
+
+    def __init__(self, stream: Stream, index: int, sampling: SamplingParams, text: TextSource | None) -> None:
+        self.stream = stream
+        self.index = index
         self._text = text
         self._include_stop = sampling.include_stop_str_in_output
         self._min_tokens = sampling.min_tokens
@@ -62,6 +69,16 @@ class _Completion:
         self.finished = finish is not None or stop is not None
         return "".join(pieces), num_taken, stop
 
+    def take_one(self, token: int) -> tuple[str, str | None]:
+        """As `take` of a token that is not the last: its text, and the stop string that it completes."""
+        text = self._text.push((token,)) if self._text is not None else ""
+        self.num_output += 1
+        if self._stops is None:
+            return text, None
+        text, stop = self._stops.push(text, armed=self.num_output > self._min_tokens)
+        self.finished = stop is not None
+        return text, stop
+
     def _decode(self, token_ids: Sequence[int]) -> str:
         return self._text.push(token_ids) if self._text is not None else ""
 
@@ -79,7 +96,11 @@ class Stream:
         self.engine_id = engine_id
         self.wake = asyncio.Event()
         sampling = request.sampling
-        self._completions = [_Completion(sampling, make_text() if make_text else None) for _ in range(sampling.n)]
+        self._completions = [
+            Completion(self, i, sampling, make_text() if make_text else None) for i in range(sampling.n)
+        ]
+        self.closed = False  # nobody is to hear of it any more, or of more than is pending
+        self._num_prompt = len(request.prompt_ids)
         self._num_unfinished = sampling.n
         self._num_cached = 0
         self._num_output = 0
@@ -94,6 +115,28 @@ class Stream:
     def done(self) -> bool:
         """Whether nothing will come out any more."""
         return self.finished and not self._pending
+
+    def completion(self, index: int) -> Completion:
+        return self._completions[index]
+
+    def take_token(self, completion: Completion, token: int) -> bool:
+        """As `take` of an event that says no more than one token of an unfinished completion."""
+        text, stop = completion.take_one(token)
+        self._num_output += 1
+        self._put(
+            Delta(
+                request_id=self.request.request_id,
+                index=completion.index,
+                text=text,
+                token_ids=(token,),
+                finish_reason=None if stop is None else "stop",
+                stop_reason=stop,
+                num_prompt_tokens=self._num_prompt,
+                num_cached_tokens=self._num_cached,
+                num_output_tokens=self._num_output,
+            )
+        )
+        return stop is not None
 
     def take(self, event: TokenEvent) -> bool:
         """Turns an event into a pending Delta. True: a stop string has ended the completion, the engine is to know."""
@@ -114,7 +157,7 @@ class Stream:
                 prompt_logprobs=event.prompt_logprobs,
                 finish_reason=event.finish_reason if stop is None else "stop",
                 stop_reason=event.stop_reason if stop is None else stop,
-                num_prompt_tokens=len(self.request.prompt_ids),
+                num_prompt_tokens=self._num_prompt,
                 num_cached_tokens=self._num_cached,
                 num_output_tokens=self._num_output,
                 error=event.error,

@@ -41,9 +41,23 @@ class KvSpace:
         # the length of the longest sequence that the whole pool can hold
         self._longest = longest_alone(limits.groups, self._size, limits.num_pages, limits.max_model_len)
 
+    @property
+    def longest(self) -> int:
+        """The most tokens that a sequence could have if it had the pool for itself."""
+        return self._longest
+
     def fits_alone(self, num_tokens: int) -> bool:
         """Whether a sequence of that many tokens could be computed if it had the pool for itself."""
         return num_tokens <= self._longest
+
+    def next_border(self, seq: Sequence) -> int:
+        """The next number of computed tokens at which `publish`, `extend` or `give_back` will have something to do."""
+        border = (seq.num_computed // self._size + 1) * self._size
+        if self._has_windows:
+            for g, group in enumerate(self._groups):
+                if group.window is not None:
+                    border = min(border, (seq.num_given_back[g] + 1) * self._size + group.window - 1)
+        return border
 
     # ------------------------------------------------------------ entering
 
@@ -107,10 +121,15 @@ class KvSpace:
             return self._nothing_new
         return tuple(tuple(table[sent:]) for table in seq.tables)
 
-    def give_back(self, seq: Sequence) -> None:
-        """Releases the pages of window groups that no later token of the sequence can reach."""
+    def is_full(self, seq: Sequence) -> bool:
+        """Whether the next token to compute needs a page."""
+        return seq.num_computed >= len(seq.tables[0]) * self._size
+
+    def give_back(self, seq: Sequence) -> bool:
+        """Releases the pages of window groups that no later token of the sequence can reach; whether there were any."""
         if not self._has_windows:
-            return
+            return False
+        before = sum(seq.num_given_back)
         for g, group in enumerate(self._groups):
             table = seq.tables[g]
             reach = min(first_in_reach(seq.num_computed, group.window, self._size), len(table))
@@ -118,6 +137,7 @@ class KvSpace:
                 self.pool.release(table[index])
                 table[index] = GIVEN_BACK
             seq.num_given_back[g] = max(reach, seq.num_given_back[g])
+        return sum(seq.num_given_back) > before
 
     def publish(self, seq: Sequence) -> None:
         """Makes the full pages of computed tokens known to the prefix cache."""

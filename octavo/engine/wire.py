@@ -63,6 +63,11 @@ class Link:
         """Whether `flush` should be called when the socket is writable again."""
         return bool(self._unsent)
 
+    @property
+    def num_unsent(self) -> int:
+        """Bytes that the socket has not taken yet."""
+        return len(self._unsent)
+
     def receive(self) -> list[bytes]:
         """All frames that have arrived, without waiting."""
         frames: list[bytes] = []
@@ -83,7 +88,8 @@ class Link:
     def send(self, frame: bytes) -> None:
         """Sends, or keeps for `flush` what the socket does not take now."""
         if not self.closed and not self._deaf:
-            self._unsent += _LENGTH.pack(len(frame)) + frame
+            self._unsent += _LENGTH.pack(len(frame))
+            self._unsent += frame
             self.flush()
 
     def flush(self) -> None:

@@ -1,7 +1,7 @@
 """InlineExecutor: the runner in the caller's own thread, for one device set.
 
-`submit` only takes the plan: the step runs when its result is collected, so that masks provided in between reach the
-sampler. Knows the runner as a protocol only.
+A step begins with its submission, or with the collection of the one before; from then on the runner's workers compute
+it, and the caller joins them when it collects. Knows the runner as a protocol only.
 """
 
 from __future__ import annotations
@@ -16,9 +16,14 @@ from octavo.base.types import StepPlan, StepResult, Ticket
 class PlanRunner(Protocol):
     """What runs a plan: `octavo.runner.runner.Runner`, or a test's stand-in."""
 
-    def run(self, plan: StepPlan, masks: Mapping[int, bytes]) -> StepResult: ...
+    def begin(self, plan: StepPlan) -> None:
+        """Begins a step; there is none that has begun and not been finished."""
 
-    def close(self) -> None: ...
+    def finish(self, masks: Mapping[int, bytes]) -> StepResult:
+        """Ends the step that has begun, also by raising."""
+
+    def close(self) -> None:
+        """Ends the step that has begun, if any, and frees what the runner holds."""
 
 
 @dataclass(eq=False)
@@ -43,6 +48,8 @@ class InlineExecutor:
     def submit(self, plan: StepPlan) -> InlineTicket:
         assert len(self._submitted) < 2, "at most two steps may be in flight"
         ticket = InlineTicket(plan)
+        if not self._submitted:
+            self._runner.begin(plan)
         self._submitted.append(ticket)
         return ticket
 
@@ -54,7 +61,10 @@ class InlineExecutor:
         assert isinstance(ticket, InlineTicket), "a ticket of another executor"
         assert self._submitted and self._submitted[0] is ticket, "steps are collected in the order of submission"
         self._submitted.pop(0)
-        return self._runner.run(ticket.plan, ticket.masks)
+        result = self._runner.finish(ticket.masks)
+        if self._submitted:
+            self._runner.begin(self._submitted[0].plan)
+        return result
 
     def close(self) -> None:
         self._runner.close()

@@ -1,25 +1,25 @@
-"""The runner: row slots, their tokens and page tables; a StepPlan in, a StepResult out.
+"""The runner: a StepPlan in, a StepResult out; in two halves, between which other workers compute the forward.
 
-Knows one device set (a list of stages, one for now) and the sampling chain. Knows nothing of requests, queues, who
-owns a page, or text.
+Knows one device set (a list of stages, one for now) and the order of a step's effects and of the sampling chain. Knows
+nothing of requests, queues, who owns a page, or text.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 
-from octavo.backends.ops import F32, I32, Backend, KvCache, Program, SampleRows, StepInputs
-from octavo.base.types import EngineLimits, RowInit, RowResult, RowStep, StepPlan, StepResult, TokenLogprobs
-from octavo.runner.controls import NEVER, Controls, apply_grammar
+from octavo.backends.ops import F32, I32, NOT_A_NUMBER, Backend, KvCache, Program, StepInputs
+from octavo.base.types import EngineLimits, RowResult, RowStep, StepPlan, StepResult, TokenLogprobs
+from octavo.runner.controls import apply_grammar
 from octavo.runner.logprobs import token_logprobs
+from octavo.runner.rows import Lineup, Rows
 
-_SEED_MASK = (1 << 64) - 1
-_NOTHING_LEFT, _NOT_A_NUMBER = -1, -2  # in place of a sampled token
+_NO_TOKENS = np.zeros(0, np.int32)
 
 
 @dataclass(frozen=True)
@@ -31,61 +31,6 @@ class Stage:
     kv: KvCache
 
 
-class Row:
-    """What the runner remembers of the sequence in one slot."""
-
-    def __init__(self, init: RowInit, vocab_size: int, num_groups: int) -> None:
-        self.tokens: I32 = np.empty(max(64, 2 * len(init.token_ids)), np.int32)
-        self.tokens[: len(init.token_ids)] = init.token_ids
-        self.length = len(init.token_ids)
-        self.num_prompt = init.num_prompt
-        self.sampling = init.sampling
-        self.seed = init.seed & _SEED_MASK
-        self.controls = Controls(init, vocab_size)
-        self.num_pages = [0] * num_groups
-
-    def append(self, tokens: Sequence[int]) -> None:
-        """Adds tokens after the current length, growing the record."""
-        end = self.length + len(tokens)
-        if end > len(self.tokens):
-            grown = np.empty(2 * end, np.int32)
-            grown[: self.length] = self.tokens[: self.length]
-            self.tokens = grown
-        self.tokens[self.length : end] = tokens
-        self.length = end
-
-
-class DrawTable:
-    """What the draw needs of every slot's sampling parameters, as arrays by slot: a step picks its rows at once."""
-
-    def __init__(self, num_slots: int) -> None:
-        self._temperature = np.zeros(num_slots, np.float32)
-        self._top_k = np.zeros(num_slots, np.int32)
-        self._top_p = np.ones(num_slots, np.float32)
-        self._min_p = np.zeros(num_slots, np.float32)
-        self._seeds = np.zeros(num_slots, np.uint64)
-
-    def enter(self, row: Row, slot: int) -> None:
-        """A row takes the slot."""
-        sampling = row.sampling
-        self._temperature[slot] = 0.0 if sampling.greedy else sampling.temperature
-        self._top_k[slot] = min(sampling.top_k, 2**31 - 1)
-        self._top_p[slot] = sampling.top_p
-        self._min_p[slot] = sampling.min_p
-        self._seeds[slot] = row.seed
-
-    def rows(self, slots: Sequence[int], positions: Sequence[int]) -> SampleRows:
-        """For draws of these slots (repeated where a row draws several tokens) at these positions."""
-        return SampleRows(
-            temperature=self._temperature[slots],
-            top_k=self._top_k[slots],
-            top_p=self._top_p[slots],
-            min_p=self._min_p[slots],
-            seeds=self._seeds[slots],
-            positions=np.array(positions, np.int32),
-        )
-
-
 class _Wanted(NamedTuple):
     """Rows of the logits array that belong to one RowStep: first the prompt's, then those that sample."""
 
@@ -93,186 +38,250 @@ class _Wanted(NamedTuple):
     num_prompt_logprobs: int
     num_samples: int
 
+    @property
+    def samples(self) -> range:
+        first = self.first + self.num_prompt_logprobs
+        return range(first, first + self.num_samples)
+
+
+@dataclass
+class _Step:
+    """A step that has begun. The first rows of its logits are the lineup's, `wanted` has those of the plan's others.
+    `raw` are logits before controls changed them, for log-probabilities."""
+
+    plan: StepPlan
+    begin_s: float
+    wanted: list[_Wanted] = field(default_factory=list)
+    raw: dict[int, F32] = field(default_factory=dict)
+
 
 class Runner:
-    """Executes plans on a list of stages (one for now). Not thread-safe: one caller."""
+    """Executes plans on a list of stages (one for now). Not thread-safe: one caller at a time."""
 
     def __init__(self, stages: Sequence[Stage], limits: EngineLimits) -> None:
         if len(stages) != 1:
             raise ValueError(f"the runner drives exactly one stage, got {len(stages)}")
         self._stage = stages[0]
         self._limits = limits
-        self._rows: dict[int, Row] = {}
-        self._draws = DrawTable(limits.max_num_seqs)
-        pages = -(-limits.max_model_len // limits.page_size)
-        self._tables = tuple(np.full((limits.max_num_seqs, pages), -1, np.int32) for _ in limits.groups)
+        self._rows = Rows(limits)
+        self._lineup = Lineup.of(self._rows, (), limits.page_size)
+        self._counting: I32 = np.arange(limits.max_num_seqs + 1, dtype=np.int32)
+        self._step: _Step | None = None
 
     def run(self, plan: StepPlan, masks: Mapping[int, bytes] | None = None) -> StepResult:
         """One step: pages, forward, sampling. `masks` are grammar bit strings by slot."""
-        begin = time.monotonic()
+        self.begin(plan)
+        return self.finish(masks or {})
+
+    def begin(self, plan: StepPlan) -> None:
+        """Everything up to the forward, which other workers begin to compute."""
+        assert self._step is None, "one step at a time"
+        step = _Step(plan, time.monotonic())
         self._apply_changes(plan)
-        if not plan.rows:
-            return StepResult(plan.step_id, (), time.monotonic() - begin)
-        inputs, wanted = self._inputs(plan)
-        program = self._stage.program
-        logits = program.run(program.prepare(inputs))["logits"]
-        rows = self._sample(plan, wanted, logits, masks or {})
-        return StepResult(plan.step_id, rows, time.monotonic() - begin)
+        inputs = self._inputs(plan, step)
+        if inputs is not None:
+            program = self._stage.program
+            program.submit(program.prepare(inputs))
+        self._step = step
+
+    def finish(self, masks: Mapping[int, bytes]) -> StepResult:
+        """Joins the forward of the step that has begun, and samples."""
+        step, self._step = self._step, None
+        assert step is not None, "no step has begun"
+        if not step.plan.num_tokens:
+            return StepResult(step.plan.step_id, (), time.monotonic() - step.begin_s)
+        return self._sample(step, self._stage.program.join()["logits"], masks)
 
     def close(self) -> None:
+        """Ends the step that has begun, if any, and the backend."""
+        if self._step is not None and self._step.plan.num_tokens:
+            self._stage.program.join()
+        self._step = None
         self._rows.clear()
         self._stage.backend.close()
 
     # ------------------------------------------------------------ before the forward
 
     def _apply_changes(self, plan: StepPlan) -> None:
+        rows = self._rows
         for slot in plan.free_slots:
-            self._rows.pop(slot, None)
+            rows.leave(slot)
         for init in plan.new_rows:
-            row = self._rows[init.slot] = Row(init, self._limits.vocab_size, len(self._tables))
-            self._draws.enter(row, init.slot)
-            for table in self._tables:
-                table[init.slot].fill(-1)
+            rows.enter(init)
         if plan.zero_pages:
             self._stage.kv.zero_pages(plan.zero_pages)
         if plan.copies:
             self._stage.kv.copy_pages([(c.src, c.dst) for c in plan.copies])
         for step in plan.rows:
-            if step.draft_ids or any(step.new_pages):
-                self._extend_tables(step)
+            rows.add_pages(step.slot, step.new_pages)
+            if step.draft_ids:
+                rows.append(step.slot, step.draft_ids, known=False)
+        for slot, new_pages in plan.decode_pages:
+            rows.add_pages(slot, new_pages)
 
-    def _extend_tables(self, step: RowStep) -> None:
-        row = self._rows[step.slot]
-        for group, pages in enumerate(step.new_pages):
-            if pages:
-                at = row.num_pages[group]
-                self._tables[group][step.slot, at : at + len(pages)] = pages
-                row.num_pages[group] = at + len(pages)
-        if step.draft_ids:
-            known = row.length
-            row.append(step.draft_ids)
-            row.length = known
+    def _inputs(self, plan: StepPlan, step: _Step) -> StepInputs | None:
+        """The step's arrays: the lineup's as they are, with those of the other rows behind them, if there are any."""
+        lineup = self._line_up(plan)
+        count = len(lineup.slots)
+        decodes = StepInputs(
+            lineup.token_ids,
+            lineup.positions,
+            self._counting[: count + 1],
+            lineup.positions + np.int32(1),
+            lineup.tables,
+            self._counting[:count],
+        )
+        if not plan.rows:
+            return decodes if count else None
+        return self._with_rows(decodes, plan.rows, step)
 
-    def _inputs(self, plan: StepPlan) -> tuple[StepInputs, list[_Wanted]]:
-        """Gathers in lists: most rows have one token, and there a list costs a tenth of an array's slice."""
-        token_ids: list[int] = []
-        positions: list[int] = []
-        starts = [0]
-        contexts: list[int] = []
-        sample_rows: list[int] = []
-        wanted: list[_Wanted] = []
-        for step in plan.rows:
-            row = self._rows[step.slot]
-            end = step.start + step.num_tokens
-            wanted.append(_wanted(step, row.num_prompt, starts[-1], sample_rows))
-            if step.num_tokens == 1:
-                token_ids.append(row.tokens.item(step.start))
-                positions.append(step.start)
-            else:
-                token_ids.extend(row.tokens[step.start : end].tolist())
-                positions.extend(range(step.start, end))
-            starts.append(len(token_ids))
-            contexts.append(end)
-        width = -(-max(contexts) // self._limits.page_size)
-        tables = self._page_tables(plan.rows, width)
-        inputs = StepInputs(
-            np.array(token_ids, np.int32),
-            np.array(positions, np.int32),
-            np.array(starts, np.int32),
-            np.array(contexts, np.int32),
+    def _line_up(self, plan: StepPlan) -> Lineup:
+        """The rows that decode, at their new positions; their arrays are gathered only when others than before do."""
+        rows, lineup = self._rows, self._lineup
+        if plan.decodes is not lineup.slots:
+            self._lineup = Lineup.of(rows, plan.decodes, self._limits.page_size)
+            return self._lineup
+        for slot, _ in plan.decode_pages:
+            lineup.add_pages(rows, slot)
+        lineup.hide_out_of_reach(rows)
+        return lineup
+
+    def _with_rows(self, decodes: StepInputs, steps: Sequence[RowStep], step: _Step) -> StepInputs:
+        rows = self._rows
+        token_ids, positions = [decodes.token_ids], [decodes.positions]
+        num_tokens = len(decodes.token_ids)
+        ends: list[int] = []
+        sample_rows = decodes.sample_rows.tolist()
+        for row_step in steps:
+            end = row_step.start + row_step.num_tokens
+            step.wanted.append(_wanted(row_step, rows[row_step.slot].num_prompt, num_tokens, sample_rows))
+            token_ids.append(rows.tokens[row_step.slot, row_step.start : end])
+            positions.append(np.arange(row_step.start, end, dtype=np.int32))
+            num_tokens += row_step.num_tokens
+            ends.append(num_tokens)
+        starts = np.array([row_step.start for row_step in steps], np.int32)
+        contexts = starts + np.array([row_step.num_tokens for row_step in steps], np.int32)
+        longest = max(int(contexts.max()), int(decodes.context_lens.max(initial=0)))
+        index = np.array([row_step.slot for row_step in steps], np.intp)
+        tables = rows.tables_of(
+            np.concatenate([self._lineup.index, index]),
+            np.concatenate([decodes.positions, starts]),
+            -(-longest // self._limits.page_size),
+        )
+        return StepInputs(
+            np.concatenate(token_ids),
+            np.concatenate(positions),
+            np.concatenate([decodes.row_starts, np.array(ends, np.int32)]),
+            np.concatenate([decodes.context_lens, contexts]),
             tables,
             np.array(sample_rows, np.int32),
         )
-        return inputs, wanted
-
-    def _page_tables(self, steps: Sequence[RowStep], width: int) -> tuple[I32, ...]:
-        """The rows' tables per group, without the pages that are out of a window's reach: they may have new owners."""
-        slots = [step.slot for step in steps]
-        found = []
-        for group, table in zip(self._limits.groups, self._tables, strict=True):
-            mine = np.ascontiguousarray(table[slots, :width])
-            if group.window is not None:
-                first = np.array([step.start for step in steps], np.int32) - (group.window - 1)
-                mine[np.arange(width) < first[:, None] // self._limits.page_size] = -1
-            found.append(mine)
-        return tuple(found)
 
     # ------------------------------------------------------------ after the forward
 
-    def _sample(self, plan: StepPlan, wanted: list[_Wanted], logits: F32, masks: Mapping[int, bytes]
-                ) -> tuple[RowResult, ...]:  # fmt: skip
-        raw: dict[int, F32] = {}  # logits rows that controls will change, kept for log-probabilities
-        prompt_logprobs: list[tuple[TokenLogprobs, ...]] = []
-        drawn: list[int] = []  # rows of the logits array that sample
-        slots: list[int] = []  # whose they are
-        positions: list[int] = []  # of the tokens to draw
-        for step, want in zip(plan.rows, wanted, strict=True):
-            row = self._rows[step.slot]
-            prompt_logprobs.append(self._prompt_logprobs(step, row, want, logits) if want.num_prompt_logprobs else ())
-            first = want.first + want.num_prompt_logprobs
-            position = step.start + step.num_tokens - want.num_samples + 1
-            mask = masks.get(step.slot)
-            for i in range(want.num_samples):
-                if mask is not None or row.controls.active:
-                    self._control(row, position + i, logits, first + i, mask, raw)
-                drawn.append(first + i)
-                slots.append(step.slot)
-                positions.append(position + i)
-        tokens = self._draw(logits, drawn, self._draws.rows(slots, positions)) if drawn else []
-        return self._results(plan, wanted, prompt_logprobs, tokens, logits, raw)
+    def _sample(self, step: _Step, logits: F32, masks: Mapping[int, bytes]) -> StepResult:
+        plan, lineup = step.plan, self._lineup
+        positions = lineup.positions + np.int32(1)  # of the tokens to draw
+        prompt_logprobs = [self._prompt_logprobs(s, w, logits) for s, w in zip(plan.rows, step.wanted, strict=True)]
+        if lineup.special or masks:
+            self._control_lineup(step, logits, masks)
+        if plan.rows:
+            sampled = self._draw_all(step, logits, positions, masks)
+        else:
+            sampled = self._stage.backend.sample(logits, replace(lineup.draws, positions=positions))
+        count = len(positions)
+        tokens: list[int] = sampled.tolist()
+        lineup.take(self._rows, sampled[:count])
+        logprobs, errors = self._notes(step, tokens[:count], logits)
+        results = self._row_results(step, prompt_logprobs, tokens[count:], logits) if plan.rows else ()
+        elapsed_s = time.monotonic() - step.begin_s
+        return StepResult(plan.step_id, results, elapsed_s, tokens[:count] if plan.rows else tokens, logprobs, errors)
 
-    def _control(self, row: Row, position: int, logits: F32, index: int, mask: bytes | None, raw: dict[int, F32]
-                 ) -> None:  # fmt: skip
+    def _control_lineup(self, step: _Step, logits: F32, masks: Mapping[int, bytes]) -> None:
+        lineup = self._lineup
+        places = lineup.special
+        if masks:
+            places = tuple((i, s) for i, s in enumerate(lineup.slots) if s in masks or self._rows[s].controls.active)
+        for i, slot in places:
+            self._control(step, slot, int(lineup.positions[i]) + 1, logits, i, masks.get(slot))
+
+    def _control(self, step: _Step, slot: int, position: int, logits: F32, index: int, mask: bytes | None) -> None:
+        """Grammar and sparse controls on one row of the logits, for the token at `position`."""
+        row = self._rows[slot]
+        if mask is None and not row.controls.active:
+            return
         if row.sampling.logprobs is not None:
-            raw[index] = logits[index].copy()
+            step.raw[index] = logits[index].copy()
         if mask is not None:
             apply_grammar(logits[index], mask)
         if row.controls.active:
-            row.controls.apply(logits[index], row.tokens[:position])
+            row.controls.apply(logits[index], self._rows.tokens[slot, :position])
 
-    def _draw(self, logits: F32, drawn: list[int], rows: SampleRows) -> list[int]:
-        """A token for each row of `drawn`, or why there is none: an impossible one is drawn only for want of others."""
-        chosen = logits if len(drawn) == len(logits) else logits[drawn]
-        with np.errstate(invalid="ignore"):  # a row may be without a maximum
-            sampled = self._stage.backend.sample(chosen, rows)
-        values = logits[drawn, sampled]
-        sampled[values == NEVER] = _NOTHING_LEFT
-        sampled[np.isnan(values)] = _NOT_A_NUMBER
-        tokens: list[int] = sampled.tolist()
-        return tokens
+    def _draw_all(self, step: _Step, logits: F32, positions: I32, masks: Mapping[int, bytes]) -> I32:
+        """Draws for the lineup and the plan's other rows together."""
+        lineup = self._lineup
+        drawn, slots, at = list(range(len(positions))), list(lineup.slots), positions.tolist()
+        for row_step, want in zip(step.plan.rows, step.wanted, strict=True):
+            position = row_step.start + row_step.num_tokens - want.num_samples + 1
+            for i, index in enumerate(want.samples):
+                self._control(step, row_step.slot, position + i, logits, index, masks.get(row_step.slot))
+                drawn.append(index)
+                slots.append(row_step.slot)
+                at.append(position + i)
+        if not drawn:
+            return _NO_TOKENS
+        draws = self._rows.draws(np.array(slots, np.intp), np.array(at, np.int32))
+        return self._stage.backend.sample(logits if len(drawn) == len(logits) else logits[drawn], draws)
 
-    def _prompt_logprobs(self, step: RowStep, row: Row, want: _Wanted, logits: F32) -> tuple[TokenLogprobs, ...]:
-        count = row.sampling.prompt_logprobs or 0
-        first = max(step.start, step.prompt_logprobs_from)
-        return tuple(
-            token_logprobs(logits[want.first + i], int(row.tokens[first + i + 1]), count)
-            for i in range(want.num_prompt_logprobs)
-        )
+    def _prompt_logprobs(self, step: RowStep, want: _Wanted, logits: F32) -> tuple[TokenLogprobs, ...]:
+        count = want.num_prompt_logprobs
+        if not count:
+            return ()
+        first = max(step.start, step.prompt_logprobs_from) + 1
+        tokens = self._rows.tokens[step.slot, first : first + count]
+        num_top = self._rows[step.slot].sampling.prompt_logprobs or 0
+        return tuple(token_logprobs(self._stage.backend, logits[want.first : want.first + count], tokens, num_top))
 
-    def _results(self, plan: StepPlan, wanted: list[_Wanted], prompt_logprobs: list[tuple[TokenLogprobs, ...]],
-                 tokens: list[int], logits: F32, raw: dict[int, F32]) -> tuple[RowResult, ...]:  # fmt: skip
+    def _logprobs(self, step: _Step, slot: int, first: int, tokens: Sequence[int], logits: F32
+                  ) -> tuple[TokenLogprobs, ...]:  # fmt: skip
+        """Of tokens drawn from the logits' rows `first` on, where the row's request wants them."""
+        num_top = self._rows[slot].sampling.logprobs
+        if num_top is None or not tokens:
+            return ()
+        raw = np.stack([step.raw.get(first + i, logits[first + i]) for i in range(len(tokens))])
+        return tuple(token_logprobs(self._stage.backend, raw, np.array(tokens, np.int32), num_top))
+
+    def _notes(self, step: _Step, tokens: list[int], logits: F32) -> tuple[dict[int, TokenLogprobs], dict[int, str]]:
+        """By slot, log-probabilities of the lineup's tokens, and why there is none."""
+        lineup = self._lineup
+        logprobs: dict[int, TokenLogprobs] = {}
+        errors: dict[int, str] = {}
+        if tokens and min(tokens) < 0:
+            for i, token in enumerate(tokens):
+                if token < 0:
+                    errors[lineup.slots[i]] = _no_token(token, int(lineup.positions[i]))
+        for i, slot in lineup.special:
+            for entry in self._logprobs(step, slot, i, tokens[i : i + 1], logits) if slot not in errors else ():
+                logprobs[slot] = entry
+        return logprobs, errors
+
+    def _row_results(self, step: _Step, prompt_logprobs: list[tuple[TokenLogprobs, ...]], tokens: list[int],
+                     logits: F32) -> tuple[RowResult, ...]:  # fmt: skip
         results = []
         at = 0
-        for step, want, of_prompt in zip(plan.rows, wanted, prompt_logprobs, strict=True):
-            row = self._rows[step.slot]
-            sampled = tokens[at : at + want.num_samples]
+        for row_step, want, of_prompt in zip(step.plan.rows, step.wanted, prompt_logprobs, strict=True):
+            slot, drafts = row_step.slot, row_step.draft_ids
+            accepted = _accept(tokens[at : at + want.num_samples], drafts)
             at += want.num_samples
-            accepted = _accept(sampled, step.draft_ids)
             error = None
             if accepted and accepted[-1] < 0:
                 reason = accepted.pop()
-                error = _no_token(reason, row.length + len(accepted))
-            if step.draft_ids and len(accepted) <= len(step.draft_ids):
-                row.controls.recount()
-            row.append(accepted)
-            logprobs: tuple[TokenLogprobs, ...] = ()
-            if row.sampling.logprobs is not None:
-                first = want.first + want.num_prompt_logprobs
-                logprobs = tuple(
-                    token_logprobs(raw.get(first + i, logits[first + i]), token, row.sampling.logprobs)
-                    for i, token in enumerate(accepted)
-                )
-            results.append(RowResult(step.slot, tuple(accepted), logprobs, of_prompt, error))
+                error = _no_token(reason, int(self._rows.lengths[slot]) + len(accepted))
+            if drafts and len(accepted) <= len(drafts):
+                self._rows[slot].controls.recount()
+            self._rows.append(slot, accepted)
+            logprobs = self._logprobs(step, slot, want.samples.start, accepted, logits)
+            results.append(RowResult(slot, tuple(accepted), logprobs, of_prompt, error))
         return tuple(results)
 
 
@@ -300,7 +309,7 @@ def _accept(sampled: list[int], drafts: tuple[int, ...]) -> list[int]:
 
 
 def _no_token(reason: int, position: int) -> str:
-    if reason == _NOT_A_NUMBER:
+    if reason == NOT_A_NUMBER:
         return f"The model's logits at position {position} are not numbers: its weights are damaged, or overflow."
     return (
         f"No token is allowed at position {position}: allowed_token_ids, bad_words, min_tokens and the grammar of this "

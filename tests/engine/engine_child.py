@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from octavo.base.config import EngineArgs
 from octavo.base.errors import ModelFormatError, ModelNotFoundError
-from octavo.base.types import KvGroup, ModelInfo, StepPlan, StepResult
+from octavo.base.types import KvGroup, ModelInfo, StepResult
 from octavo.engine.child import child_main
 from octavo.engine.core import EngineCore
 from octavo.executor.inline import InlineExecutor
@@ -27,14 +27,14 @@ LIMITS = limits(groups=(FULL, KvGroup("w", 6)), num_pages=100, max_model_len=300
 
 
 class TroubledRunner(FakeRunner):
-    """Does what the model's name says in its third step."""
+    """Does what the model's name says in its fortieth step."""
 
     def __init__(self, model: str) -> None:
         super().__init__(LIMITS)
         self._model = model
 
-    def run(self, plan: StepPlan, masks: Mapping[int, bytes]) -> StepResult:
-        if len(self.plans) == 2:
+    def finish(self, masks: Mapping[int, bytes]) -> StepResult:
+        if len(self.plans) == 40:
             if self._model == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
             if self._model == "broken":
@@ -43,7 +43,7 @@ class TroubledRunner(FakeRunner):
                 os._exit(3)
         if self._model == "slow":
             time.sleep(0.02)
-        return super().run(plan, masks)
+        return super().finish(masks)
 
 
 def make_core(args: EngineArgs) -> tuple[EngineCore, ModelInfo]:

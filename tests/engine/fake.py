@@ -7,7 +7,7 @@ alone; `oracle` computes the same function from the plain tokens. Any page mix-u
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from octavo.base.sampling import SamplingParams
 from octavo.base.types import (
@@ -94,6 +94,15 @@ def oracle(lim: EngineLimits, prompt: Sequence[int], sampling: SamplingParams, s
         x = model.hidden(out[-1])
 
 
+def spelled_out(plan: StepPlan, lengths: Mapping[int, int]) -> StepPlan:
+    """The plan with its decodes as ordinary rows, the first of all; `lengths` are those of the records by slot."""
+    pages = dict(plan.decode_pages)
+    assert len(pages) == len(plan.decode_pages) and set(pages) <= set(plan.decodes)
+    none: tuple[tuple[int, ...], ...] = ((),) * 9
+    decodes = [RowStep(slot, lengths[slot] - 1, 1, pages.get(slot, none), True) for slot in plan.decodes]
+    return replace(plan, rows=(*decodes, *plan.rows), decodes=(), decode_pages=())
+
+
 @dataclass
 class _Row:
     init: RowInit
@@ -102,24 +111,44 @@ class _Row:
 
 
 class FakeRunner:
-    """Runs plans strictly: every broken promise of a plan is an assertion. Keeps the plans it ran."""
+    """Runs plans strictly: every broken promise of a plan is an assertion. Keeps the plans it ran, and the same with
+    their decodes spelled out."""
 
     def __init__(self, lim: EngineLimits, *, drafts: bool = False) -> None:
         self.limits = lim
         self.memory: list[list[int | None]] = [[None] * lim.page_size for _ in range(lim.num_pages)]
         self.rows: dict[int, _Row] = {}
         self.plans: list[StepPlan] = []
+        self.steps: list[StepPlan] = []
+        self.begun: StepPlan | None = None
         self.masks: list[dict[int, bytes]] = []
         self.num_computed = 0
         self.closed = False
 
     def run(self, plan: StepPlan, masks: Mapping[int, bytes]) -> StepResult:
-        self._check(plan)
+        self.begin(plan)
+        return self.finish(masks)
+
+    def begin(self, plan: StepPlan) -> None:
+        assert self.begun is None, "two steps at a time"
         self.plans.append(plan)
+        self.begun = spelled_out(plan, {slot: len(row.tokens) for slot, row in self.rows.items()})
+        self._check(self.begun)
+        self.steps.append(self.begun)
+
+    def finish(self, masks: Mapping[int, bytes]) -> StepResult:
+        plan, self.begun = self.begun, None
+        assert plan is not None
+        decodes = self.plans[-1].decodes
         self.masks.append(dict(masks))
         self._changes(plan)
         hidden = self._forward(plan)
-        return StepResult(plan.step_id, tuple(self._row(step, hidden[step.slot]) for step in plan.rows), 0.001)
+        rows = [self._row(step, hidden[step.slot]) for step in plan.rows]
+        decoded = rows[: len(decodes)]
+        assert [row.slot for row in decoded] == list(decodes)
+        logprobs = {row.slot: entry for row in decoded for entry in row.logprobs}
+        tokens = [token for row in decoded for token in row.token_ids]
+        return StepResult(plan.step_id, tuple(rows[len(decodes) :]), 0.001, tokens, logprobs)
 
     def close(self) -> None:
         self.closed = True
@@ -129,7 +158,7 @@ class FakeRunner:
         assert plan.rows or plan.free_slots
         assert plan.num_tokens <= lim.max_num_batched_tokens, "over the token budget"
         assert len({step.slot for step in plan.rows}) == len(plan.rows) <= lim.max_num_seqs
-        assert not self.plans or plan.step_id > self.plans[-1].step_id
+        assert not self.steps or plan.step_id > self.steps[-1].step_id
         wanted = sum(self._num_samples(plan, step) for step in plan.rows)
         assert wanted <= (lim.max_samples or lim.max_num_batched_tokens), "over the budget of logits"
         self.num_computed += plan.num_tokens
@@ -158,7 +187,7 @@ class FakeRunner:
         writers: dict[int, int] = {}
         for step in plan.rows:
             row = self.rows[step.slot]
-            for table, new in zip(row.tables, step.new_pages, strict=True):
+            for table, new in zip(row.tables, step.new_pages, strict=False):
                 table.extend(new)
                 for index in range(step.start // self.limits.page_size, self._pages(step)):
                     writers.setdefault(table[index], step.slot)

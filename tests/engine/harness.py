@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from octavo.base.types import EngineLimits, Request, TokenEvent, TokenLogprobs
+from octavo.base.types import EngineLimits, Request, StepEvents, TokenEvent, TokenLogprobs
 from octavo.engine.core import EngineCore
 from octavo.executor.inline import InlineExecutor
 from tests.engine.fake import FakeRunner, oracle
@@ -41,14 +42,14 @@ class Harness:
                 self.outputs[request.request_id, index] = Output()
             self.core.add(request)
 
-    def step(self) -> list[TokenEvent]:
+    def step(self) -> StepEvents:
         events = self.core.step()
         self.take(events)
         if self._check:
             self.core.scheduler.check()
         return events
 
-    def take(self, events: list[TokenEvent]) -> None:
+    def take(self, events: Iterable[TokenEvent]) -> None:
         for event in events:
             out = self.outputs[event.request_id, event.index]
             assert out.finish_reason is None, f"{event.request_id}: an event after the terminal one"
@@ -56,7 +57,7 @@ class Harness:
             out.logprobs += event.logprobs
             out.prompt_logprobs += event.prompt_logprobs
             out.finish_reason, out.stop_reason, out.error = event.finish_reason, event.stop_reason, event.error
-            out.num_cached_tokens = event.num_cached_tokens
+            out.num_cached_tokens = max(out.num_cached_tokens, event.num_cached_tokens)
 
     def run(self, *requests: Request, most: int = 20_000) -> dict[Completion, Output]:
         """Adds the requests and steps until nothing is left; fails if that takes more than `most` steps."""

@@ -6,21 +6,25 @@ from dataclasses import replace
 
 import pytest
 
-from octavo.base.types import RowStep, StepPlan
+from octavo.base.types import StepPlan
+from octavo.engine.lineup import Lineup
 from octavo.engine.scheduler import Scheduler
 from octavo.engine.sequence import Sequence
-from tests.engine.fake import FakeRunner, limits, oracle, request
+from tests.engine.fake import FakeRunner, limits, oracle, request, spelled_out
 
 
 def with_drafts(scheduler: Scheduler, plan: StepPlan, drafts: tuple[int, ...]) -> StepPlan:
     """The plan with draft tokens behind its single row, as a drafting scheduler would make it."""
-    ((seq, step),) = scheduler._in_flight[plan.step_id]
-    assert isinstance(seq, Sequence) and isinstance(step, RowStep)
+    flight = scheduler._in_flight[plan.step_id]
+    (seq,) = flight.lineup.rows or [seq for seq, _ in flight.steps]
+    assert isinstance(seq, Sequence)
+    (step,) = spelled_out(plan, {seq.slot: len(seq.tokens)}).rows
     pages = scheduler.space.extend(seq, step.start + step.num_tokens + len(drafts))
-    new_pages = tuple(old + new for old, new in zip(step.new_pages, pages, strict=True))
+    new_pages = tuple(old + new for old, new in zip(step.new_pages, pages, strict=False))
     drafted = replace(step, num_tokens=step.num_tokens + len(drafts), draft_ids=drafts, new_pages=new_pages)
-    scheduler._in_flight[plan.step_id] = [(seq, drafted)]
-    return replace(plan, rows=(drafted,), zero_pages=plan.zero_pages + scheduler.space.pool.drain_fresh())
+    flight.lineup, flight.steps = Lineup(), [(seq, drafted)]
+    fresh = plan.zero_pages + scheduler.space.pool.drain_fresh()
+    return replace(plan, rows=(drafted,), decodes=(), decode_pages=(), zero_pages=fresh)
 
 
 @pytest.mark.parametrize("right", [0, 1, 2, 3])

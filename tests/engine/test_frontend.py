@@ -7,14 +7,24 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import pytest
 
 from octavo.base.errors import EngineDeadError, InvalidRequestError, PromptTooLongError
 from octavo.base.sampling import SamplingParams
-from octavo.base.types import Delta, EngineLimits, EngineStats, Request, StepPlan, StepResult, TokenEvent, TokenLogprobs
+from octavo.base.types import (
+    Delta,
+    EngineLimits,
+    EngineStats,
+    Request,
+    StepEvents,
+    StepPlan,
+    StepResult,
+    TokenEvent,
+    TokenLogprobs,
+)
 from octavo.engine.client import InlineClient
 from octavo.engine.core import EngineCore
 from octavo.engine.frontend import Frontend
@@ -40,16 +50,18 @@ class ScriptedClient:
     def abort(self, request_id: str, index: int | None = None) -> None:
         self.aborted.append((request_id.rsplit("/", 1)[0], index))
 
-    def step(self) -> list[TokenEvent]:
-        return [replace(event, request_id=self.ids[event.request_id]) for event in self.batches.pop(0)]
+    def step(self) -> StepEvents:
+        return StepEvents(
+            events=[replace(event, request_id=self.ids[event.request_id]) for event in self.batches.pop(0)]
+        )
 
     async def start(self) -> None: ...
 
-    async def events(self) -> list[TokenEvent]:
+    async def events(self) -> list[StepEvents]:
         if not self.batches:
             self.alive = False
             raise EngineDeadError("The engine process was killed.")
-        return self.step()
+        return [self.step()]
 
     async def stats(self) -> EngineStats:
         return EngineStats()
@@ -252,13 +264,23 @@ def test_an_id_that_came_into_use_meanwhile_is_refused_when_opened() -> None:
 
 
 class FailingRunner(FakeRunner):
-    """Fails in its third step."""
+    """Fails in its third step, before or after the forward."""
 
-    def run(self, plan: StepPlan, masks: object) -> StepResult:
-        if len(self.plans) == 2:
+    def __init__(self, lim: EngineLimits, *, early: bool = False) -> None:
+        super().__init__(lim)
+        self._early = early
+
+    def begin(self, plan: StepPlan) -> None:
+        if self._early and len(self.plans) == 2:
             self.plans.append(plan)
             raise MemoryError("no more")
-        return super().run(plan, {})
+        super().begin(plan)
+
+    def finish(self, masks: Mapping[int, bytes]) -> StepResult:
+        if not self._early and len(self.plans) == 3:
+            self.begun = None
+            raise MemoryError("no more")
+        return super().finish(masks)
 
 
 def inline(runner: FakeRunner | None = None) -> tuple[Frontend, InlineClient]:
@@ -341,8 +363,9 @@ def test_leaving_the_iterator_ends_the_requests() -> None:
     assert not client._core.scheduler.has_work
 
 
-def test_an_exception_in_a_step_reaches_the_caller_and_the_engine_stays_usable() -> None:
-    front, client = inline(FailingRunner(limits()))
+@pytest.mark.parametrize("early", [False, True])
+def test_an_exception_in_a_step_reaches_the_caller_and_the_engine_stays_usable(early: bool) -> None:
+    front, client = inline(FailingRunner(limits(), early=early))
     front.open(front.prepare([2], SamplingParams(max_tokens=50, ignore_eos=True)))
     with pytest.raises(MemoryError, match="no more"):
         list(front.run())

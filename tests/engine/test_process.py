@@ -18,11 +18,11 @@ import pytest
 from octavo.base.config import AsyncEngineArgs, EngineArgs
 from octavo.base.errors import EngineDeadError, ModelFormatError, ModelNotFoundError, OctavoError
 from octavo.base.sampling import SamplingParams
-from octavo.base.types import Delta, TokenEvent, TokenLogprobs
+from octavo.base.types import Delta, StepEvents, TokenEvent, TokenLogprobs
 from octavo.engine.client import EngineClient, InlineClient
 from octavo.engine.core import EngineCore
 from octavo.engine.frontend import Frontend
-from octavo.engine.messages import Add, EventRow, Events, decode_from_engine, decode_to_engine, encode
+from octavo.engine.messages import Add, Events, EventsIn, EventsOut, decode_from_engine, decode_to_engine, encode
 from octavo.engine.process import ChildClient
 from octavo.executor.inline import InlineExecutor
 from tests.engine.engine_child import LIMITS
@@ -132,8 +132,27 @@ def test_messages_come_back_as_they_were() -> None:
     assert isinstance(added, Add) and added.request() == asked
     entry = TokenLogprobs(5, -0.1, 2, (5, 6), (-0.1, -1 / 3))
     event = TokenEvent("r", 3, (7, 8), (entry,), (entry, entry), 4, "stop", "x", "e")
-    sent = decode_from_engine(encode(Events(9, (EventRow.of(event),))))
-    assert isinstance(sent, Events) and sent.number == 9 and sent.rows[0].event() == event
+    out, back = EventsOut(), EventsIn()
+    lineup = (("a", 0), ("b", 2))
+    steps = [StepEvents(lineup, (4, 2**31)), StepEvents(lineup, (5, 6), [event]), StepEvents((), (), [event]),
+             StepEvents(lineup, (7, 8)), StepEvents((("a", 0),), (9,))]  # fmt: skip
+    for step in steps:
+        sent = decode_from_engine(encode(out.message(step)))
+        assert isinstance(sent, Events)
+        received = back.step(sent)
+        assert (received.lineup, received.tokens) == (step.lineup, step.tokens)
+        assert list(received.events) == list(step.events)
+    with pytest.raises(ConnectionError, match="events 7 came where 5 were due"):
+        back.step(Events(7, None, b"", ()))
+    with pytest.raises(ConnectionError, match="2 tokens came for a lineup of 1"):
+        back.step(Events(5, None, b"12345678", ()))
+
+
+def test_a_lineup_is_sent_when_it_changes() -> None:
+    out = EventsOut()
+    lineup = (("a", 0), ("b", 2))
+    messages = [out.message(step) for step in (StepEvents(lineup, (4, 5)), StepEvents(lineup, (6, 7)), StepEvents())]
+    assert [message.lineup for message in messages] == [lineup, None, ()]
 
 
 @pytest.mark.parametrize(

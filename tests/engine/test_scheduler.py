@@ -23,7 +23,7 @@ def test_one_request_yields_what_the_model_says() -> None:
 def test_prompts_are_cut_to_the_budget_and_only_the_last_chunk_samples() -> None:
     harness = Harness(limits(max_num_batched_tokens=8))
     harness.run(request("a", LONG, max_tokens=2))
-    rows = [(p.rows[0].start, p.rows[0].num_tokens, p.rows[0].sample) for p in harness.runner.plans]
+    rows = [(p.rows[0].start, p.rows[0].num_tokens, p.rows[0].sample) for p in harness.runner.steps]
     assert rows == [(0, 8, False), (8, 8, False), (16, 8, False), (24, 6, True), (30, 1, True)]
 
 
@@ -33,7 +33,7 @@ def test_running_rows_get_their_token_before_prompt_chunks() -> None:
     harness.step()
     harness.add(request("b", LONG))
     harness.step()
-    plan = harness.runner.plans[-1]
+    plan = harness.runner.steps[-1]
     assert [(row.slot, row.num_tokens) for row in plan.rows] == [(0, 1), (1, 7)]
     harness.run()
 
@@ -118,7 +118,7 @@ def test_a_request_waits_only_for_blocks_that_it_shares() -> None:
     harness = Harness(limits(max_num_batched_tokens=64))
     harness.add(request("a", LONG), request("same", LONG), request("other", LONG[1:]))
     harness.step()
-    assert len(harness.runner.plans[0].rows) == 2
+    assert len(harness.runner.steps[0].rows) == 2
     harness.run()
 
 
@@ -282,7 +282,7 @@ def test_prompt_logprobs_keep_to_the_budget_of_logits() -> None:
     harness.add(request("a", [1, 2], max_tokens=20))
     harness.step()
     harness.run(request("b", LONG, prompt_logprobs=0), request("c", LONG[::-1]))
-    chunks = [row.num_tokens for plan in harness.runner.plans for row in plan.rows if row.prompt_logprobs_from >= 0]
+    chunks = [row.num_tokens for plan in harness.runner.steps for row in plan.rows if row.prompt_logprobs_from >= 0]
     assert sum(chunks) == 30 and 6 <= max(chunks) <= 7
     assert len(harness.outputs["b", 0].prompt_logprobs) == 29
 
@@ -310,7 +310,7 @@ def test_window_groups_give_pages_back_and_still_serve_hits(window: int) -> None
     harness.run(turn)
     assert harness.outputs["b", 0].num_cached_tokens == 68
     assert harness.tokens("b") == expected(lim, turn, 7)[0]
-    first = next(plan.rows[0] for plan in reversed(harness.runner.plans) if plan.new_rows)
+    first = next(plan.rows[0] for plan in reversed(harness.runner.steps) if plan.new_rows)
     assert first.start == 68
     assert first.new_pages[1].count(-1) == max(0, 68 - window + 1) // 4
 
@@ -342,7 +342,7 @@ def test_allocated_pages_are_zeroed_and_freed_slots_are_told() -> None:
     harness.run(request("a", LONG[:8], max_tokens=2))
     harness.run(request("b", LONG[5:20], max_tokens=2))
     zeroed = [page for plan in harness.runner.plans for page in plan.zero_pages]
-    given = [page for plan in harness.runner.plans for row in plan.rows for page in row.new_pages[0]]
+    given = [page for plan in harness.runner.steps for row in plan.rows for page in row.new_pages[0]]
     assert zeroed == given
     assert harness.runner.plans[2].free_slots == (0,)
 

@@ -11,7 +11,7 @@ import asyncio
 import random
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -53,7 +53,7 @@ class Answer:
 Answers = dict[tuple[str, int], Answer]
 
 
-def take(answers: Answers, events: Sequence[TokenEvent]) -> None:
+def take(answers: Answers, events: Iterable[TokenEvent]) -> None:
     for event in events:
         answers.setdefault((event.request_id, event.index), Answer()).take(event)
 
@@ -243,7 +243,7 @@ async def through(client: ChildClient, requests: Sequence[Request], aborted: Seq
         client.add(request)
     open_keys = {(request.request_id, index) for request in requests for index in range(request.sampling.n)}
     while any(key not in answers or answers[key].end is None for key in open_keys):
-        events = await client.events()
+        events = [event for step in await client.events() for event in step]
         for event in events:
             if event.request_id in aborted and event.finish_reason is None:
                 client.abort(event.request_id)

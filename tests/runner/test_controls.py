@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from octavo.backends.reference.backend import ReferenceBackend
+from octavo.backends.reference.logprobs import log_sum_exp
 from octavo.base.sampling import SamplingParams
-from octavo.base.types import RowInit
+from octavo.base.types import RowInit, TokenLogprobs
 from octavo.runner.controls import Controls, apply_grammar
-from octavo.runner.logprobs import log_sum_exp, token_logprobs
+from octavo.runner.logprobs import token_logprobs
 
 V = 12
 
@@ -123,9 +125,13 @@ def test_grammar_masks_by_bit() -> None:
 
 def test_logprobs_rank_and_order() -> None:
     logits = np.array([1, 3, 3, 0], np.float32)
-    entry = token_logprobs(logits, 2, 3)
-    assert entry.rank == 1
-    assert entry.top_ids == (1, 2, 0)
-    assert sum(np.exp(v) for v in token_logprobs(logits, 0, -1).top_logprobs) == pytest.approx(1)
-    assert token_logprobs(logits, 3, 0).top_ids == ()
+
+    def of(token: int, num_top: int) -> TokenLogprobs:
+        (entry,) = token_logprobs(ReferenceBackend(), logits[None], np.array([token], np.int32), num_top)
+        return entry
+
+    assert of(2, 3).rank == 1
+    assert of(2, 3).top_ids == (1, 2, 0)
+    assert sum(np.exp(v) for v in of(0, -1).top_logprobs) == pytest.approx(1)
+    assert of(3, 0).top_ids == ()
     assert log_sum_exp(np.array([-np.inf, 0], np.float32)) == 0

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
-from octavo.backends.ops import F32, I32, SampleRows, StepInputs
+from octavo.backends.ops import F32, I32, RowLogprobs, SampleRows, StepInputs
+from octavo.backends.reference.logprobs import logprobs
 from octavo.backends.reference.sampling import sample
 from octavo.base.types import EngineLimits, KvGroup, RowInit, RowStep, StepPlan, TokenLogprobs
 from octavo.engine.core import EngineCore
@@ -34,8 +36,14 @@ class MadeUp:
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
 
     def prepare(self, inputs: StepInputs) -> StepInputs:
-        self.steps.append(inputs)
+        self.steps.append(copy.deepcopy(inputs))  # the caller goes on to write in its tables
         return inputs
+
+    def submit(self, inputs: StepInputs) -> None:
+        self.submitted = inputs
+
+    def join(self) -> Mapping[str, F32]:
+        return self.run(self.submitted)
 
     def run(self, inputs: StepInputs) -> Mapping[str, F32]:
         rows = [
@@ -46,6 +54,9 @@ class MadeUp:
 
     def sample(self, logits: F32, rows: SampleRows) -> I32:
         return sample(logits, rows)
+
+    def logprobs(self, logits: F32, tokens: I32, num_top: int) -> RowLogprobs:
+        return logprobs(logits, tokens, num_top)
 
     def zero_pages(self, pages: Sequence[int]) -> None:
         self.calls.append(("zero", tuple(pages)))

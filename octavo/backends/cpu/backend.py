@@ -15,7 +15,7 @@ from octavo.backends.cpu.planner import FUSIONS, Fusion, Plan, plan
 from octavo.backends.cpu.program import CpuProgram, arena_bytes, sizes_of, step_limits
 from octavo.backends.cpu.recorder import Recording, record
 from octavo.backends.cpu.weights import CpuWeight
-from octavo.backends.ops import F32, I32, Forward, KvLayout, ProgramLimits, SampleRows
+from octavo.backends.ops import F32, I32, Forward, KvLayout, ProgramLimits, RowLogprobs, SampleRows
 from octavo.base.errors import ConfigError, MemoryPlanError
 from octavo.weights.loader import HostTensor
 from octavo.weights.tensor import TensorInfo
@@ -157,7 +157,7 @@ class CpuBackend:
         out = np.empty(len(logits), np.int32)
         if len(out):
             self._sampler.sample(
-                np.ascontiguousarray(logits),
+                logits,
                 rows.temperature,
                 rows.top_k,
                 rows.top_p,
@@ -167,6 +167,18 @@ class CpuBackend:
                 out,
             )
         return out
+
+    def logprobs(self, logits: F32, tokens: I32, num_top: int) -> RowLogprobs:
+        rows = len(logits)
+        found = RowLogprobs(
+            values=np.empty(rows, np.float64),
+            ranks=np.empty(rows, np.int32),
+            top_ids=np.empty((rows, num_top), np.int32),
+            top_values=np.empty((rows, num_top), np.float64),
+        )
+        if rows:
+            self._sampler.logprobs(logits, tokens, found.values, found.ranks, found.top_ids, found.top_values)
+        return found
 
     def close(self) -> None:
         """Workers end with the last program, weight or backend that uses them."""

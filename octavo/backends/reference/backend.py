@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from octavo.backends.ops import F32, I32, Forward, KvLayout, ProgramLimits, SampleRows, StepInputs
-from octavo.backends.reference import measure, sampling
+from octavo.backends.ops import F32, I32, Forward, KvLayout, ProgramLimits, RowLogprobs, SampleRows, StepInputs
+from octavo.backends.reference import logprobs, measure, sampling
 from octavo.backends.reference.kv import ReferenceKv
 from octavo.backends.reference.ops import ReferenceOps, ReferenceWeight, StepMeta
 from octavo.base.errors import UnsupportedModelError
@@ -65,6 +65,9 @@ class ReferenceBackend:
 
     def sample(self, logits: F32, rows: SampleRows) -> I32:
         return sampling.sample(logits, rows)
+
+    def logprobs(self, logits: F32, tokens: I32, num_top: int) -> RowLogprobs:
+        return logprobs.logprobs(logits, tokens, num_top)
 
     def close(self) -> None:
         """Nothing to give back: arrays go with their last user."""

@@ -1,7 +1,7 @@
 """The definition of sampling: from one row of logits to a token id.
 
-A row with a NaN has no distribution: the id of its first NaN is returned, by which the caller knows (the runner fails
-the row). Disallowed tokens are -inf. A greedy row (temperature 0) takes the first maximum. Else, with z = logits /
+A row with a NaN, or with nothing but -inf, has no distribution: a negative number says so (the runner fails the row).
+Disallowed tokens are -inf. A greedy row (temperature 0) takes the first maximum. Else, with z = logits /
 temperature in float32, tokens are dropped in this order:
 
 1. min_p: keep z - max(z) >= log(min_p), that is, probability >= min_p times the largest.
@@ -20,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from octavo.backends.ops import F32, I32, SampleRows
+from octavo.backends.ops import F32, I32, NOT_A_NUMBER, NOTHING_LEFT, SampleRows
 
 U64 = npt.NDArray[np.uint64]
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -52,9 +52,10 @@ def mix(z: U64) -> U64:
 
 
 def _sample_row(logits: F32, rows: SampleRows, i: int) -> int:
-    odd = np.isnan(logits)
-    if odd.any():
-        return int(np.argmax(odd))
+    if np.isnan(logits).any():
+        return NOT_A_NUMBER
+    if logits.max() == -np.inf:
+        return NOTHING_LEFT
     temperature = rows.temperature[i]
     if temperature == 0:
         return int(np.argmax(logits))
