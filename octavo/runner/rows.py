@@ -6,13 +6,14 @@ advance, a step adds one to the positions and no row is looked at alone. Knows n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from octavo.backends.ops import I32, SampleRows
+from octavo.backends.ops import I32, SampleRows, StepInputs
 from octavo.base.sampling import SamplingParams
 from octavo.base.types import EngineLimits, RowInit
 from octavo.runner.controls import Controls
@@ -37,7 +38,7 @@ class Rows:
     where there is none."""
 
     def __init__(self, limits: EngineLimits) -> None:
-        self._limits = limits
+        self.limits = limits
         slots, pages = limits.max_num_seqs, -(-limits.max_model_len // limits.page_size)
         # one token may be drawn beyond the last that is computed; memory is taken as rows grow into it
         self.tokens: I32 = np.empty((slots, limits.max_model_len + 1), np.int32)
@@ -56,7 +57,7 @@ class Rows:
     def enter(self, init: RowInit) -> None:
         """A row takes a slot."""
         slot, sampling = init.slot, init.sampling
-        controls = Controls(init, self._limits.vocab_size)
+        controls = Controls(init, self.limits.vocab_size)
         self._rows[slot] = Row(init.num_prompt, sampling, controls, [0] * len(self.tables))
         self.tokens[slot, : len(init.token_ids)] = init.token_ids
         self.lengths[slot] = len(init.token_ids)
@@ -78,7 +79,7 @@ class Rows:
         """The tokens of a row, a view."""
         return self.tokens[slot, : self.lengths[slot]]
 
-    def append(self, slot: int, tokens: Sequence[int], *, known: bool = True) -> None:
+    def append(self, slot: int, tokens: Sequence[int] | I32, *, known: bool = True) -> None:
         """Adds tokens to a row's record; with `known` off they are there, but the record does not yet count them."""
         length = int(self.lengths[slot])
         self.tokens[slot, length : length + len(tokens)] = tokens
@@ -108,9 +109,9 @@ class Rows:
     def hide_out_of_reach(self, group: int, table: I32, starts: I32) -> None:
         """Takes the pages that are out of a window's reach out of a table [R, P] whose rows begin at `starts`: they
         may have new owners."""
-        window = self._limits.groups[group].window
+        window = self.limits.groups[group].window
         if window is not None:
-            first = (starts - (window - 1)) // self._limits.page_size
+            first = (starts - (window - 1)) // self.limits.page_size
             table[np.arange(table.shape[1]) < first[:, None]] = -1
 
     def tables_of(self, slots: Index, starts: I32, width: int) -> tuple[I32, ...]:
@@ -123,58 +124,89 @@ class Rows:
         return tuple(found)
 
 
-@dataclass
 class Lineup:
-    """Rows that decode together: `token_ids` at `positions` are computed next. `special` are the places and slots of
-    those whose logits are changed or reported before or after the draw."""
+    """Rows that decode together, as the arrays of a step that has only them (`inputs`) and of their draws (`draws`).
 
-    slots: tuple[int, ...]
-    index: Index
-    token_ids: I32
-    positions: I32
-    tables: tuple[I32, ...]
-    draws: SampleRows
-    special: tuple[tuple[int, int], ...] = ()
-    places: dict[int, int] = field(default_factory=dict)
+    The arrays are written in place, by plain loops over their buffers: right after a forward everything is cold, and a
+    NumPy operation costs more than a loop over some dozens of numbers. `special` are the places and slots of rows whose
+    logits are changed before the draw or reported after it.
+    """
 
-    @classmethod
-    def of(cls, rows: Rows, slots: tuple[int, ...], page_size: int) -> Lineup:
-        index = np.array(slots, np.intp)
-        positions = rows.lengths[index] - np.int32(1)
-        pages = int(positions.max()) // page_size + 1 if slots else 0
-        special = [
+    def __init__(self, rows: Rows, slots: tuple[int, ...], page_size: int) -> None:
+        self._rows = rows
+        self.slots = slots
+        self.index: Index = np.array(slots, np.intp)
+        count = len(slots)
+        lengths = rows.lengths[self.index].tolist()
+        self._token_ids: array[int] = array("i", rows.tokens[self.index, rows.lengths[self.index] - 1].tolist())
+        self._positions: array[int] = array("i", [length - 1 for length in lengths])
+        self._contexts: array[int] = array("i", lengths)
+        self._drawn: list[list[int]] = []  # by step; what the rows' records do not have yet
+        counting = np.arange(count + 1, dtype=np.int32)
+        width = max(self._positions, default=0) // page_size + 1 + _SPARE_PAGES
+        positions, contexts = _view(self._positions), _view(self._contexts)
+        self.inputs = StepInputs(
+            token_ids=_view(self._token_ids),
+            positions=positions,
+            row_starts=counting,
+            context_lens=contexts,
+            page_tables=rows.tables_of(self.index, positions, width),
+            sample_rows=counting[:count],
+        )
+        self.draws = rows.draws(self.index, contexts)
+        self.special = tuple(
             (i, slot)
             for i, slot in enumerate(slots)
             if rows[slot].controls.active or rows[slot].sampling.logprobs is not None
-        ]
-        return cls(
-            slots=slots,
-            index=index,
-            token_ids=rows.tokens[index, positions],
-            positions=positions,
-            tables=rows.tables_of(index, positions, pages + _SPARE_PAGES),
-            draws=rows.draws(index, positions),
-            special=tuple(special),
-            places={slot: i for i, slot in enumerate(slots)},
         )
+        self._places = {slot: i for i, slot in enumerate(slots)}
+        self._has_windows = any(group.window is not None for group in rows.limits.groups)
 
-    def take(self, rows: Rows, sampled: I32) -> None:
-        """Every row has drawn a token, which is computed next."""
-        self.positions = self.positions + np.int32(1)
-        self.token_ids = sampled
-        rows.tokens[self.index, self.positions] = sampled
-        rows.lengths[self.index] = self.positions + np.int32(1)
+    def __len__(self) -> int:
+        return len(self.slots)
 
-    def add_pages(self, rows: Rows, slot: int) -> None:
-        """Takes over what `rows` has in a row's tables by now."""
-        place = self.places[slot]
-        width = self.tables[0].shape[1]
-        if max(rows[slot].num_pages) > width:
-            self.tables = rows.tables_of(self.index, self.positions, width + 2 * _SPARE_PAGES)
-        else:
-            for mine, all_tables in zip(self.tables, rows.tables, strict=True):
-                mine[place] = all_tables[slot, :width]
+    def position(self, place: int) -> int:
+        """Of the token that a row draws next, before `take`."""
+        return self._contexts[place]
 
-    def hide_out_of_reach(self, rows: Rows) -> None:
-        for group, table in enumerate(self.tables):
-            rows.hide_out_of_reach(group, table, self.positions)
+    def take(self, tokens: list[int]) -> None:
+        """Every row has drawn a token, which it computes next."""
+        token_ids, positions, contexts = self._token_ids, self._positions, self._contexts
+        for i, token in enumerate(tokens):
+            token_ids[i] = token
+            positions[i] = context = contexts[i]
+            contexts[i] = context + 1
+        self._drawn.append(tokens)
+        if self.special:
+            self.write_records()
+
+    def write_records(self) -> None:
+        """Brings the rows' records up to what was drawn: before anybody else reads them."""
+        if not self._drawn:
+            return
+        block = np.array(self._drawn, np.int32)
+        for i, slot in enumerate(self.slots):
+            self._rows.append(slot, block[:, i])
+        self._drawn.clear()
+
+    def add_pages(self, slots: Iterable[int]) -> None:
+        """Takes over what the tables of these rows have by now."""
+        width = self.inputs.page_tables[0].shape[1]
+        for slot in slots:
+            if max(self._rows[slot].num_pages) > width:
+                tables = self._rows.tables_of(self.index, self.inputs.positions, width + 2 * _SPARE_PAGES)
+                self.inputs = replace(self.inputs, page_tables=tables)
+                return
+            for mine, whole in zip(self.inputs.page_tables, self._rows.tables, strict=True):
+                mine[self._places[slot]] = whole[slot, :width]
+
+    def hide_out_of_reach(self) -> None:
+        """Takes pages out of the tables that have fallen out of a window's reach."""
+        if self._has_windows:
+            for group, table in enumerate(self.inputs.page_tables):
+                self._rows.hide_out_of_reach(group, table, self.inputs.positions)
+
+
+def _view(numbers: array[int]) -> I32:
+    """The numbers as a NumPy array over the same memory."""
+    return np.frombuffer(numbers, np.int32) if numbers else np.zeros(0, np.int32)

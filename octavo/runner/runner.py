@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
-from octavo.backends.ops import F32, I32, NOT_A_NUMBER, Backend, KvCache, Program, StepInputs
+from octavo.backends.ops import F32, NOT_A_NUMBER, Backend, KvCache, Program, StepInputs
 from octavo.base.types import EngineLimits, RowResult, RowStep, StepPlan, StepResult, TokenLogprobs
 from octavo.runner.controls import apply_grammar
 from octavo.runner.logprobs import token_logprobs
 from octavo.runner.rows import Lineup, Rows
-
-_NO_TOKENS = np.zeros(0, np.int32)
 
 
 @dataclass(frozen=True)
@@ -64,8 +62,7 @@ class Runner:
         self._stage = stages[0]
         self._limits = limits
         self._rows = Rows(limits)
-        self._lineup = Lineup.of(self._rows, (), limits.page_size)
-        self._counting: I32 = np.arange(limits.max_num_seqs + 1, dtype=np.int32)
+        self._lineup = Lineup(self._rows, (), limits.page_size)
         self._step: _Step | None = None
 
     def run(self, plan: StepPlan, masks: Mapping[int, bytes] | None = None) -> StepResult:
@@ -104,6 +101,8 @@ class Runner:
 
     def _apply_changes(self, plan: StepPlan) -> None:
         rows = self._rows
+        if plan.decodes is not self._lineup.slots or plan.rows:
+            self._lineup.write_records()
         for slot in plan.free_slots:
             rows.leave(slot)
         for init in plan.new_rows:
@@ -122,29 +121,19 @@ class Runner:
     def _inputs(self, plan: StepPlan, step: _Step) -> StepInputs | None:
         """The step's arrays: the lineup's as they are, with those of the other rows behind them, if there are any."""
         lineup = self._line_up(plan)
-        count = len(lineup.slots)
-        decodes = StepInputs(
-            lineup.token_ids,
-            lineup.positions,
-            self._counting[: count + 1],
-            lineup.positions + np.int32(1),
-            lineup.tables,
-            self._counting[:count],
-        )
-        if not plan.rows:
-            return decodes if count else None
-        return self._with_rows(decodes, plan.rows, step)
+        if plan.rows:
+            return self._with_rows(lineup.inputs, plan.rows, step)
+        return lineup.inputs if plan.decodes else None
 
     def _line_up(self, plan: StepPlan) -> Lineup:
-        """The rows that decode, at their new positions; their arrays are gathered only when others than before do."""
-        rows, lineup = self._rows, self._lineup
-        if plan.decodes is not lineup.slots:
-            self._lineup = Lineup.of(rows, plan.decodes, self._limits.page_size)
-            return self._lineup
-        for slot, _ in plan.decode_pages:
-            lineup.add_pages(rows, slot)
-        lineup.hide_out_of_reach(rows)
-        return lineup
+        """The rows that decode, at their new positions; their arrays are made only when others than before do."""
+        if plan.decodes is not self._lineup.slots:
+            self._lineup = Lineup(self._rows, plan.decodes, self._limits.page_size)
+        else:
+            if plan.decode_pages:
+                self._lineup.add_pages([slot for slot, _ in plan.decode_pages])
+            self._lineup.hide_out_of_reach()
+        return self._lineup
 
     def _with_rows(self, decodes: StepInputs, steps: Sequence[RowStep], step: _Step) -> StepInputs:
         rows = self._rows
@@ -181,21 +170,19 @@ class Runner:
 
     def _sample(self, step: _Step, logits: F32, masks: Mapping[int, bytes]) -> StepResult:
         plan, lineup = step.plan, self._lineup
-        positions = lineup.positions + np.int32(1)  # of the tokens to draw
         prompt_logprobs = [self._prompt_logprobs(s, w, logits) for s, w in zip(plan.rows, step.wanted, strict=True)]
         if lineup.special or masks:
             self._control_lineup(step, logits, masks)
-        if plan.rows:
-            sampled = self._draw_all(step, logits, positions, masks)
+        results: tuple[RowResult, ...] = ()
+        if not plan.rows:
+            decoded: list[int] = self._stage.backend.sample(logits, lineup.draws).tolist()
         else:
-            sampled = self._stage.backend.sample(logits, replace(lineup.draws, positions=positions))
-        count = len(positions)
-        tokens: list[int] = sampled.tolist()
-        lineup.take(self._rows, sampled[:count])
-        logprobs, errors = self._notes(step, tokens[:count], logits)
-        results = self._row_results(step, prompt_logprobs, tokens[count:], logits) if plan.rows else ()
-        elapsed_s = time.monotonic() - step.begin_s
-        return StepResult(plan.step_id, results, elapsed_s, tokens[:count] if plan.rows else tokens, logprobs, errors)
+            tokens = self._draw_all(step, logits, masks)
+            decoded = tokens[: len(lineup)]
+            results = self._row_results(step, prompt_logprobs, tokens[len(lineup) :], logits)
+        logprobs, errors = self._notes(step, decoded, logits)
+        lineup.take(decoded)
+        return StepResult(plan.step_id, results, time.monotonic() - step.begin_s, decoded, logprobs, errors)
 
     def _control_lineup(self, step: _Step, logits: F32, masks: Mapping[int, bytes]) -> None:
         lineup = self._lineup
@@ -203,7 +190,7 @@ class Runner:
         if masks:
             places = tuple((i, s) for i, s in enumerate(lineup.slots) if s in masks or self._rows[s].controls.active)
         for i, slot in places:
-            self._control(step, slot, int(lineup.positions[i]) + 1, logits, i, masks.get(slot))
+            self._control(step, slot, lineup.position(i), logits, i, masks.get(slot))
 
     def _control(self, step: _Step, slot: int, position: int, logits: F32, index: int, mask: bytes | None) -> None:
         """Grammar and sparse controls on one row of the logits, for the token at `position`."""
@@ -217,21 +204,25 @@ class Runner:
         if row.controls.active:
             row.controls.apply(logits[index], self._rows.tokens[slot, :position])
 
-    def _draw_all(self, step: _Step, logits: F32, positions: I32, masks: Mapping[int, bytes]) -> I32:
+    def _draw_all(self, step: _Step, logits: F32, masks: Mapping[int, bytes]) -> list[int]:
         """Draws for the lineup and the plan's other rows together."""
         lineup = self._lineup
-        drawn, slots, at = list(range(len(positions))), list(lineup.slots), positions.tolist()
+        drawn, slots = list(range(len(lineup))), list(lineup.slots)
+        positions: list[int] = lineup.inputs.context_lens.tolist()
         for row_step, want in zip(step.plan.rows, step.wanted, strict=True):
             position = row_step.start + row_step.num_tokens - want.num_samples + 1
             for i, index in enumerate(want.samples):
                 self._control(step, row_step.slot, position + i, logits, index, masks.get(row_step.slot))
                 drawn.append(index)
                 slots.append(row_step.slot)
-                at.append(position + i)
+                positions.append(position + i)
         if not drawn:
-            return _NO_TOKENS
-        draws = self._rows.draws(np.array(slots, np.intp), np.array(at, np.int32))
-        return self._stage.backend.sample(logits if len(drawn) == len(logits) else logits[drawn], draws)
+            return []
+        draws = self._rows.draws(np.array(slots, np.intp), np.array(positions, np.int32))
+        tokens: list[int] = self._stage.backend.sample(
+            logits if len(drawn) == len(logits) else logits[drawn], draws
+        ).tolist()
+        return tokens
 
     def _prompt_logprobs(self, step: RowStep, want: _Wanted, logits: F32) -> tuple[TokenLogprobs, ...]:
         count = want.num_prompt_logprobs
@@ -259,7 +250,7 @@ class Runner:
         if tokens and min(tokens) < 0:
             for i, token in enumerate(tokens):
                 if token < 0:
-                    errors[lineup.slots[i]] = _no_token(token, int(lineup.positions[i]))
+                    errors[lineup.slots[i]] = _no_token(token, lineup.position(i))
         for i, slot in lineup.special:
             for entry in self._logprobs(step, slot, i, tokens[i : i + 1], logits) if slot not in errors else ():
                 logprobs[slot] = entry

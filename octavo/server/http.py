@@ -25,6 +25,7 @@ Body = TypeVar("Body", bound=BaseModel)
 T = TypeVar("T")
 ErrorShape = Callable[[OctavoError], dict[str, Any]]
 _LONG_TEXT = 16384  # characters: a few milliseconds of tokenizing
+_MARK = "\x00text\x00"  # in no name or id
 SERVER_FAILED = "The server failed on this request; its log has the details."
 
 
@@ -191,3 +192,17 @@ async def _ended(chunks: AsyncIterator[bytes], shape: ErrorShape, last: bytes) -
 def event(data: object) -> bytes:
     """One server-sent event."""
     return b"data: " + orjson.dumps(data) + b"\n\n"
+
+
+class EventTemplate:
+    """Events that differ in one string: all but that is encoded once.
+
+    Args:
+        make: the event's data around a string.
+    """
+
+    def __init__(self, make: Callable[[str], object]) -> None:
+        self._before, self._after = event(make(_MARK)).split(orjson.dumps(_MARK))
+
+    def event(self, text: str) -> bytes:
+        return self._before + orjson.dumps(text) + self._after

@@ -355,3 +355,36 @@ def test_stats_count() -> None:
     assert (stats.prompt_tokens, stats.cached_prompt_tokens, stats.generation_tokens) == (60, 28, 9)
     assert (stats.num_running, stats.num_waiting, stats.kv_pages_used, stats.kv_pages_total) == (0, 0, 0, 64)
     assert stats.num_steps == len(harness.runner.plans) and stats.step_seconds > 0
+
+
+def test_the_lineup_is_one_object_while_nobody_comes_or_goes() -> None:
+    harness = Harness(limits())
+    harness.run(*[request(f"r{i}", [i + 1, 2], max_tokens=20 + 10 * (i == 2)) for i in range(3)])
+    lineups = [plan.decodes for plan in harness.runner.plans]
+    assert lineups[0] == () and all(lineup is lineups[1] for lineup in lineups[1:20])
+    assert lineups[1] == (0, 1, 2) and lineups[20] == (2,)
+    with_pages = [plan for plan in harness.runner.plans if plan.decode_pages]
+    assert all(len(plan.decode_pages) == len(plan.decodes) for plan in with_pages) and 5 < len(with_pages) < 10
+
+
+def test_the_completions_of_a_prompt_of_one_token_start_together() -> None:
+    harness = Harness(limits())
+    outputs = harness.run(request("r", [3], n=4, temperature=1.0, max_tokens=3))
+    assert len(harness.runner.steps[0].rows) == 4 and len(harness.runner.plans) == 3
+    assert len({tuple(out.token_ids) for out in outputs.values()}) > 1
+
+
+def test_a_turn_hands_out_one_step_while_the_next_is_in_flight() -> None:
+    harness = Harness(limits())
+    harness.add(request("a", [1, 2], max_tokens=3), request("b", [3], max_tokens=30))
+    assert len(harness.core.turn()) == 0 and harness.runner.begun is not None
+    for _ in range(3):
+        events = harness.core.turn()
+        assert len(events) == 2 and harness.runner.begun is not None
+        harness.take(events)
+    assert harness.outputs["a", 0].finish_reason == "length"
+    harness.core.abort("b")  # in flight: its result is dropped, and the step is still landed
+    harness.take(harness.core.turn())
+    assert harness.outputs["b", 0].finish_reason == "abort" and len(harness.tokens("b")) == 3
+    assert not harness.core.has_work and harness.runner.begun is None
+    harness.core.scheduler.check()

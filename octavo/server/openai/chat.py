@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -13,7 +14,7 @@ from octavo.base.messages import plain_messages
 from octavo.base.sampling import SamplingParams
 from octavo.base.types import AsyncEngine, Delta
 from octavo.server.context import ServerContext
-from octavo.server.http import aside, event, event_stream, json_response, read_json, until_disconnect
+from octavo.server.http import EventTemplate, aside, event, event_stream, json_response, read_json, until_disconnect
 from octavo.server.openai import shapes
 from octavo.server.openai.protocol import ChatRequest
 from octavo.server.streams import Usage, begun, close, collected, failure, merged
@@ -114,6 +115,7 @@ async def _chunks(
     head = _head(model, engine, "chat.completion.chunk")
     usage = Usage()
     tail: dict[str, Any] = {"usage": None} if body.include_usage else {}
+    templates: dict[int, EventTemplate] = {}  # for chunks of which their text is all there is to say: most
     try:
         for index in range(n):
             role = {"role": "assistant", "content": ""}
@@ -126,6 +128,11 @@ async def _chunks(
                 raise failure(delta)
             if body.continuous_usage:
                 tail = {"usage": shapes.usage_body(usage)}
+            elif delta.text and delta.finish_reason is None and not (body.logprobs or body.return_token_ids):
+                if delta.index not in templates:
+                    templates[delta.index] = EventTemplate(partial(_text_chunk, head, tail, delta.index))
+                yield templates[delta.index].event(delta.text)
+                continue
             choice = _chunk_choice(engine, body, delta)
             if choice is not None:
                 yield event(head | {"choices": [choice]} | tail)
@@ -133,6 +140,11 @@ async def _chunks(
             yield event(head | {"choices": [], "usage": shapes.usage_body(usage)})
     finally:
         await close(stream)
+
+
+def _text_chunk(head: dict[str, Any], tail: dict[str, Any], index: int, text: str) -> dict[str, Any]:
+    choice = {"index": index, "delta": {"content": text}, "logprobs": None, "finish_reason": None}
+    return head | {"choices": [choice]} | tail
 
 
 def _chunk_choice(engine: AsyncEngine, body: ChatRequest, delta: Delta) -> dict[str, Any] | None:

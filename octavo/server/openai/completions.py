@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -11,7 +12,7 @@ from starlette.responses import Response
 from octavo.base.sampling import SamplingParams
 from octavo.base.types import AsyncEngine, Delta, TokenLogprobs
 from octavo.server.context import ServerContext
-from octavo.server.http import aside, event, event_stream, json_response, read_json, until_disconnect
+from octavo.server.http import EventTemplate, aside, event, event_stream, json_response, read_json, until_disconnect
 from octavo.server.openai import shapes
 from octavo.server.openai.protocol import CompletionRequest
 from octavo.server.streams import Completion, Usage, begun, close, collected, failure, merged, without_output
@@ -113,6 +114,7 @@ async def _chunks(
     usage = Usage()
     tail: dict[str, Any] = {"usage": None} if body.include_usage else {}
     offsets: dict[int, int] = {}
+    templates: dict[int, EventTemplate] = {}
     try:
         for prompt, echo in enumerate(echoes):
             for index in range(n if echo else 0):
@@ -122,15 +124,29 @@ async def _chunks(
             usage.add(prompt, delta)
             if delta.finish_reason == "error":
                 raise failure(delta)
+            number = prompt * n + delta.index
             if body.continuous_usage:
                 tail = {"usage": shapes.usage_body(usage)}
+            elif _is_text(body, delta):
+                if number not in templates:
+                    templates[number] = EventTemplate(partial(_text_chunk, head, tail, number))
+                yield templates[number].event(delta.text)
+                continue
             if _shown(body, delta):
-                number = prompt * n + delta.index
                 yield event(head | {"choices": [_chunk_choice(engine, body, number, delta, offsets)]} | tail)
         if body.include_usage:
             yield event(head | {"choices": [], "usage": shapes.usage_body(usage)})
     finally:
         await close(stream)
+
+
+def _is_text(body: CompletionRequest, delta: Delta) -> bool:
+    """Whether all there is to say of a Delta is its text: most are such."""
+    return bool(delta.text) and delta.finish_reason is None and body.logprobs is None and not body.return_token_ids
+
+
+def _text_chunk(head: dict[str, Any], tail: dict[str, Any], number: int, text: str) -> dict[str, Any]:
+    return head | {"choices": [{"index": number, "text": text, "logprobs": None, "finish_reason": None}]} | tail
 
 
 def _shown(body: CompletionRequest, delta: Delta) -> bool:
