@@ -89,9 +89,26 @@ void sort_ids(const float* z, int32_t* ids, int64_t count) {
   std::sort(ids, ids + count, [z](int32_t a, int32_t b) { return z[a] > z[b] || (z[a] == z[b] && a < b); });
 }
 
+// `nucleus` where few values are left (after top-k, mostly): nothing but them is looked at.
+Cut small_nucleus(const Row& row, float maximum, float threshold, float top_p) {
+  const int64_t count = row.kernels.select_between(row.z, row.n, threshold, infinity, row.ids);
+  sort_ids(row.z, row.ids, count);
+  for (int64_t i = 0; i < count; i++) row.mass[i] = row.z[row.ids[i]];
+  row.kernels.exp_minus(row.mass, maximum, row.mass, count);
+  double total = 0, sum = 0;
+  for (int64_t i = 0; i < count; i++) total += double(row.mass[i]);
+  const double target = double(top_p) * total;
+  int64_t last = 0;
+  for (; last < count - 1; last++)
+    if ((sum += double(row.mass[last])) >= target) break;
+  return {row.z[row.ids[last]], row.ids[last]};
+}
+
 // The shortest prefix, in descending order, of z >= threshold whose mass is at least top_p of the whole.
 Cut nucleus(const Row& row, float maximum, float threshold, float top_p) {
   const OpKernels& kernels = row.kernels;
+  if (threshold > -infinity && kernels.count_at_least(row.z, row.n, threshold) <= sorted_range)
+    return small_nucleus(row, maximum, threshold, top_p);
   kernels.exp_minus(row.z, maximum, row.mass, row.n);
   const double target = double(top_p) * kernels.mass_at_least(row.z, row.mass, row.n, threshold);
   // The cut lies in [low, high): the mass from low on reaches the target, that from high on does not.

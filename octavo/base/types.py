@@ -87,8 +87,7 @@ class PageCopy:
     dst: int
 
 
-@dataclass(frozen=True, slots=True)
-class StepPlan:
+class StepPlan(msgspec.Struct, frozen=True):
     """What one step computes: a difference against the row slots the runner already holds.
 
     `decodes` are slots whose rows advance by the one token that they sampled last, whatever it was, and sample the
@@ -145,8 +144,7 @@ class RowResult:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StepResult:
+class StepResult(msgspec.Struct, frozen=True):
     """The rows of StepPlan `step_id`, in its order, and the token that each of its decodes sampled.
 
     A decode that samples nothing has a negative number there and its reason in `errors`. `logprobs` has the entry of
@@ -157,8 +155,8 @@ class StepResult:
     rows: tuple[RowResult, ...]
     elapsed_s: float = 0.0
     tokens: Sequence[int] = ()
-    logprobs: Mapping[int, TokenLogprobs] = field(default_factory=dict)
-    errors: Mapping[int, str] = field(default_factory=dict)
+    logprobs: Mapping[int, TokenLogprobs] = {}
+    errors: Mapping[int, str] = {}
 
 
 class Ticket(Protocol):
@@ -242,8 +240,7 @@ class TokenEvent:
 CompletionName = tuple[str, int]  # request id, completion index
 
 
-@dataclass(frozen=True, slots=True)
-class StepEvents:
+class StepEvents(msgspec.Struct, frozen=True):
     """What one step yielded, for all streams: one token each for the completions of `lineup`, of which there is no more
     to say, then `events`. The lineup is the same object from step to step while the same completions advance.
     """

@@ -6,7 +6,8 @@ Wires a Scheduler to an Executor and counts. Knows no text, no streams and no pr
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from octavo.base.types import EngineLimits, EngineStats, Executor, Request, StepEvents, StepPlan, Ticket, TokenEvent
 from octavo.engine.scheduler import Scheduler

@@ -11,7 +11,7 @@ from octavo.engine.sequence import Sequence
 Pages = tuple[tuple[int, ...], ...]
 
 
-@dataclass
+@dataclass(slots=True)
 class Draft:
     """A plan in the making. `budget` tokens are left to give, and `samples` positions whose logits may be wanted."""
 
@@ -24,7 +24,7 @@ class Draft:
     preempted: bool = False
 
 
-@dataclass
+@dataclass(slots=True)
 class InFlight:
     """Whom a plan is for. `thinned`: some of them have been ended since."""
 

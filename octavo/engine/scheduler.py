@@ -134,12 +134,17 @@ class Scheduler:
             return None
         if self._rows_changed:
             self._line_up()
+        elif not (self._needy or self._lagging or (self._may_admit and len(self.waiting))):
+            return self._plan(Draft(0, 0))  # the rows of the last step go on
         draft = Draft(self.limits.max_num_batched_tokens - len(self._lineup), self._max_samples - len(self.running))
         if self._needy or self._lagging:
             self._advance(draft)
         if not draft.preempted and self._may_admit and len(self.waiting):
             self._admit(draft)
         assert draft.steps or self._lineup.slots, "sequences are waiting, but none can advance"
+        return self._plan(draft)
+
+    def _plan(self, draft: Draft) -> StepPlan:
         plan = StepPlan(
             step_id=self._num_planned,
             rows=tuple([step for _, step in draft.steps]),

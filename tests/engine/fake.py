@@ -7,7 +7,9 @@ alone; `oracle` computes the same function from the plain tokens. Any page mix-u
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from octavo.base.sampling import SamplingParams
 from octavo.base.types import (

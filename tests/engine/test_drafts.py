@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 
 import pytest
+from msgspec.structs import replace
 
 from octavo.base.types import StepPlan
 from octavo.engine.lineup import Lineup
@@ -21,7 +22,7 @@ def with_drafts(scheduler: Scheduler, plan: StepPlan, drafts: tuple[int, ...]) -
     (step,) = spelled_out(plan, {seq.slot: len(seq.tokens)}).rows
     pages = scheduler.space.extend(seq, step.start + step.num_tokens + len(drafts))
     new_pages = tuple(old + new for old, new in zip(step.new_pages, pages, strict=False))
-    drafted = replace(step, num_tokens=step.num_tokens + len(drafts), draft_ids=drafts, new_pages=new_pages)
+    drafted = dataclasses.replace(step, num_tokens=step.num_tokens + len(drafts), draft_ids=drafts, new_pages=new_pages)
     flight.lineup, flight.steps = Lineup(), [(seq, drafted)]
     fresh = plan.zero_pages + scheduler.space.pool.drain_fresh()
     return replace(plan, rows=(drafted,), decodes=(), decode_pages=(), zero_pages=fresh)
