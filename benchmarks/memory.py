@@ -3,12 +3,14 @@
     python -m benchmarks.memory MODEL... [--kv-memory BYTES] [--users 16] [--context 512] [--out results/memory.json]
 
 Starts `octavo serve` with the options that the plan was asked for, fills all KV pages with different prompts, all users
-at once, with penalties (a copy of the logits for each row), and reads each process's /proc/PID/smaps_rollup.
+at once, with penalties (a copy of the logits for each row) and one with log-probabilities of its prompt (logits of many
+rows), and reads each process's /proc/PID/smaps_rollup.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
 import json
 import platform
@@ -17,13 +19,15 @@ import statistics
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.startup import free_port, tree
+from benchmarks.startup import tree
+from octavo.bench.startup import ServerProcess
 
 MIB = 1 << 20
+TIMEOUT_S = 600.0
+VOCABULARY = 4000  # prompts draw from so many entries, which every model has
 FIELDS = ("Rss", "Pss", "Anonymous", "AnonHugePages", "Private_Clean", "Private_Dirty")
 
 
@@ -47,39 +51,31 @@ def peak_of(pid: int) -> int:
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) * 1024
 
 
-def wait_until_ready(port: int, server: subprocess.Popen[bytes]) -> None:
-    while server.poll() is None:
-        try:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
-            connection.request("GET", "/health")
-            if connection.getresponse().status == 200:
-                return
-        except ConnectionRefusedError:
-            time.sleep(0.05)
-    raise RuntimeError("the server ended")
-
-
-def complete(port: int, prompt: list[int], max_tokens: int) -> None:
+def complete(port: int, prompt: list[int], max_tokens: int, **more: int) -> None:
     body = {"prompt": prompt, "max_tokens": max_tokens, "temperature": 0, "repetition_penalty": 1.1, "ignore_eos": True}
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
-    connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
-    answer = connection.getresponse()
-    text = answer.read()
+    body |= more
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
+    with contextlib.closing(connection):
+        connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        text = answer.read()
     if answer.status != 200:
         raise RuntimeError(f"{answer.status}: {text[:300]!r}")
 
 
-def fill(port: int, plan: dict[str, Any], vocab: int, users: int, context: int) -> None:
+def fill(port: int, plan: dict[str, Any], users: int, context: int) -> None:
     """Uses every page: as many different sequences as take all of them and a half more, `users` at once."""
     rng = random.Random(0)
     sequences = max(users, -(-plan["num_pages"] * plan["page_size"] * 3 // (2 * context)))
-    prompts = [[rng.randrange(10, vocab) for _ in range(context - 8)] for _ in range(sequences)]
+    prompts = [[rng.randrange(10, VOCABULARY) for _ in range(context - 8)] for _ in range(sequences)]
     failures: list[BaseException] = []
 
     def work() -> None:
         try:
             while prompts:
-                complete(port, prompts.pop(), 8)
+                prompt = prompts.pop()
+                first = len(prompts) == sequences - 1
+                complete(port, prompt, 8, **({"prompt_logprobs": 0} if first else {}))
         except BaseException as error:
             failures.append(error)
 
@@ -95,19 +91,13 @@ def fill(port: int, plan: dict[str, Any], vocab: int, users: int, context: int) 
 def measure(model: str, kv_memory: str, users: int, context: int) -> dict[str, Any]:
     options = ["--kv-memory", kv_memory, "--max-num-seqs", str(users), "--max-model-len", str(context)]
     plan = planned(model, options)
-    port = free_port()
-    command = [sys.executable, "-m", "octavo", "serve", model, "--port", str(port), "--no-access-log", *options]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        wait_until_ready(port, server)
+    with ServerProcess(model, options) as server:
+        server.wait(TIMEOUT_S)
         pids = tree(server.pid)
         peaks = [peak_of(pid) for pid in pids]
         ready = [memory_of(pid) for pid in pids]
-        fill(port, plan, 4000, users, context)
+        fill(server.port, plan, users, context)
         full = [memory_of(pid) for pid in pids]
-    finally:
-        server.terminate()
-        server.wait(60)
     names = ["server", "engine"]
     private = sum(process["Private"] for process in full)
     return {
