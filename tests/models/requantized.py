@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from octavo.base.config import EngineArgs
 from octavo.models.load import load_weights, read_spec
 from octavo.models.spec import KvDtype, ModelSpec
 from octavo.text.model_text import ModelText
-from octavo.weights.geometry import GEOMETRY
+from octavo.weights.geometry import GEOMETRY, tensor_nbytes
 from octavo.weights.hub import ModelFiles, find_files
 from octavo.weights.loader import HostTensor, open_source
 from octavo.weights.tensor import TensorInfo
@@ -33,12 +33,18 @@ class Reencoding:
     backend: Backend
     format: str
 
+    def reserve(self, infos: Iterable[TensorInfo]) -> None:
+        self.backend.reserve([self._reencoded(info) if len(info.shape) == 2 else info for info in infos])
+
+    def _reencoded(self, info: TensorInfo) -> TensorInfo:
+        return replace(info, format=self.format, nbytes=tensor_nbytes(self.format, info.shape))
+
     def load(self, tensor: HostTensor) -> Weight:
         info = tensor.info
         if len(info.shape) == 2:
             blocks = tensor.to_float32().reshape(-1, GEOMETRY[self.format].length)
             raw = ENCODERS[self.format](blocks).reshape(info.shape[0], -1)
-            tensor = HostTensor(TensorInfo(info.name, info.shape, self.format, raw.nbytes), (raw,))
+            tensor = HostTensor(self._reencoded(info), (raw,))
         return self.backend.load(tensor)
 
 
