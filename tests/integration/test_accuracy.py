@@ -1,12 +1,14 @@
 """The fast kernels on whole models: perplexity beside the float32 reference on the same weights, and equal bits.
 
 The demo model in every quantized type, stories260K in the float types. The reference multiplies decoded weights with
-float32 activations and keeps float32 keys and values; the fast backend rounds activations to 8 bits and keeps its own
-default type of keys and values.
+float32 activations and keeps float32 keys and values (its numbers for the demo model are golden: it is slow); the fast
+backend rounds activations to 8 bits and keeps its own default type of keys and values.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -24,40 +26,46 @@ from octavo import _kernels
 from octavo.backends.cpu import CpuBackend
 
 LEVELS = _kernels.machine_isas()
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "demo_perplexity.json").read_text("utf-8"))
 TOLERANCE = 1e-3  # of perplexity
-# A scale per 32, one with a minimum, a scale per 16.
-QUICK = ["Q8_0", "Q4_K", "Q6_K"]
-QUANTIZED = [*QUICK, "Q2_K", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q3_K", "Q5_K"]
+QUANTIZED = ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"]
 FLOATS = ["F32", "F16", "BF16"]
 ROWS = [1, 2, 7, 16, 17, 64, 512]
 
 
 @lru_cache(maxsize=1)
-def quick_texts() -> list[Text]:
-    return demo_texts(48)
+def texts() -> list[Text]:
+    found = demo_texts(GOLDEN["conversations"])
+    assert sum(len(text.ids) - text.head for text in found) == GOLDEN["tokens"]
+    return found
 
 
-def check_perplexity(reference: Model, texts: Sequence[Text], path: Path, format: str, isas: Sequence[str]) -> None:
-    want = reference.nats(texts).mean()
+def check_perplexity(want: float, texts: Sequence[Text], path: Path, format: str, isas: Sequence[str]) -> None:
+    """`want`: nats a token by the reference."""
     for isa in isas:
         fast = load(path, CpuBackend(threads=2, isa=isa), format)
         found = fast.nats(texts, kv_dtype="bf16" if format == "BF16" else "f16").mean()
         assert abs(np.expm1(found - want)) < TOLERANCE, f"{isa}: perplexity {np.exp(found)} instead of {np.exp(want)}"
 
 
-@pytest.mark.parametrize("format", QUICK)
+def test_the_golden_numbers_are_of_this_model() -> None:
+    found = hashlib.sha256((DEMO / "octavo-demo.gguf").read_bytes()).hexdigest()
+    assert found == GOLDEN["model_sha256"], "another model: python -m tools.golden.make_perplexity"
+    assert set(GOLDEN["nats_per_token"]) == {*QUANTIZED, *FLOATS}
+
+
+@pytest.mark.parametrize("format", QUANTIZED + FLOATS)
 def test_perplexity_of_the_demo_model(format: str) -> None:
-    texts = quick_texts()
-    assert sum(len(text.ids) - text.head for text in texts) > 500
-    reference = demo(ReferenceBackend(), format)
-    check_perplexity(reference, texts, DEMO / "octavo-demo.gguf", format, LEVELS[-1:])
+    want = GOLDEN["nats_per_token"][format]
+    check_perplexity(want, texts(), DEMO / "octavo-demo.gguf", format, LEVELS[-1:])
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("format", QUANTIZED + FLOATS)
 def test_perplexity_of_the_demo_model_on_every_level(format: str) -> None:
-    reference = demo(ReferenceBackend(), format)
-    check_perplexity(reference, demo_texts(240), DEMO / "octavo-demo.gguf", format, LEVELS)
+    want = demo(ReferenceBackend(), format).nats(texts()).mean()
+    assert want == pytest.approx(GOLDEN["nats_per_token"][format], rel=1e-5)
+    check_perplexity(want, texts(), DEMO / "octavo-demo.gguf", format, LEVELS[:-1])
 
 
 def stories(shared_data: Path, documents: int) -> tuple[Path, list[Text]]:
@@ -73,8 +81,8 @@ def stories(shared_data: Path, documents: int) -> tuple[Path, list[Text]]:
 @pytest.mark.parametrize("format", FLOATS)
 def test_perplexity_of_stories260k(format: str, shared_data: Path) -> None:
     folder, texts = stories(shared_data, 4)
-    reference = load(folder, ReferenceBackend(), format)
-    check_perplexity(reference, texts, folder, format, LEVELS)
+    want = load(folder, ReferenceBackend(), format).nats(texts).mean()
+    check_perplexity(want, texts, folder, format, LEVELS)
 
 
 # ---------------------------------------------------------------- equal bits
@@ -86,7 +94,7 @@ def logits(model: Model, tokens: Sequence[int], chunk: int) -> F32:
 
 def check_equal(format: str, isa: str, threads: Sequence[int], rows: Sequence[int], length: int) -> None:
     """Chunks of any size, on any number of workers, and among other rows."""
-    tokens = [id for text in quick_texts() for id in text.ids][:length]
+    tokens = [id for text in texts() for id in text.ids][:length]
     whole = None
     for number in threads:
         model = demo(CpuBackend(threads=number, isa=isa), format)
