@@ -42,6 +42,7 @@ STOPS: tuple[tuple[str, type, str], ...] = (
     ("LLM and the rest", LLM, "generate"),
 )
 COMPUTING = ("program: join", "sample")
+OUTERMOST = ("messages", "LLM and the rest")
 
 
 class Clock:
@@ -124,9 +125,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--requests", type=int, nargs="+", default=[1, 8, 32], help="(default: %(default)s)")
     parser.add_argument("--steps", type=int, default=128, help="of each measurement (default: %(default)s)")
     parser.add_argument("--threads", type=int, help="worker threads (default: physical cores)")
+    parser.add_argument("--coarse", action="store_true", help="only the sums: a stop costs some microseconds itself")
     options = parser.parse_args(arguments)
     clock = Clock()
     for name, owner, method in STOPS:
+        if options.coarse and name not in COMPUTING + OUTERMOST:
+            continue
         setattr(owner, method, clock.timed(name, getattr(owner, method)))
     choice = {} if options.model is None else {"model": options.model}
     with LLM(

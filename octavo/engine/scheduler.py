@@ -135,16 +135,14 @@ class Scheduler:
         if self._rows_changed:
             self._line_up()
         elif not (self._needy or self._lagging or (self._may_admit and len(self.waiting))):
-            return self._plan(Draft(0, 0))  # the rows of the last step go on
+            # the rows of the last step go on: none has come, left or got a page
+            return self._planned(StepPlan(self._num_planned, (), decodes=self._lineup.slots), [])
         draft = Draft(self.limits.max_num_batched_tokens - len(self._lineup), self._max_samples - len(self.running))
         if self._needy or self._lagging:
             self._advance(draft)
         if not draft.preempted and self._may_admit and len(self.waiting):
             self._admit(draft)
         assert draft.steps or self._lineup.slots, "sequences are waiting, but none can advance"
-        return self._plan(draft)
-
-    def _plan(self, draft: Draft) -> StepPlan:
         plan = StepPlan(
             step_id=self._num_planned,
             rows=tuple([step for _, step in draft.steps]),
@@ -155,8 +153,11 @@ class Scheduler:
             decodes=self._lineup.slots,
             decode_pages=tuple(draft.decode_pages),
         )
+        return self._planned(plan, draft.steps)
+
+    def _planned(self, plan: StepPlan, steps: list[tuple[Sequence, RowStep]]) -> StepPlan:
         self._num_planned += 1
-        self._in_flight[plan.step_id] = InFlight(self._lineup, draft.steps)
+        self._in_flight[plan.step_id] = InFlight(self._lineup, steps)
         return plan
 
     def _line_up(self) -> None:
