@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from benchmarks.compare import environments, models, places, probes, report, runner
@@ -20,13 +21,12 @@ def main(arguments: list[str] | None = None) -> int:
         models.make_all(options.names if options.command == "models" else [])
     if options.command in ("probe", "run", "all"):
         chosen = _chosen(options)
-        best = probes.load(options.out)
         deadline = time.monotonic() + 60 * options.budget if options.budget else None
-        settings = runner.Options(options.out / "samples.jsonl", options.rounds, options.threads, deadline,
-                                  options.patience, best)  # fmt: skip
-        if options.command != "run" and not probes.run(chosen, settings, options.out):
+        if options.command != "run" and not probes.run(options.out, options.threads, deadline, options.patience):
             print("the probes go on where they were cut when asked again", file=sys.stderr)
             return 3
+        settings = runner.Options(options.out / "samples.jsonl", options.rounds, options.threads, deadline,
+                                  options.patience, partial(probes.settings_for, probes.load(options.out)))  # fmt: skip
         if options.command != "probe":
             report.write_facts(options.out, options.threads)
             if not runner.run(chosen, settings):

@@ -30,18 +30,21 @@ WORKS = {
     "generate-64": Workload("generate", 64, 128, 64),
     "generate-2": Workload("generate", 2, 128, 64),
 }
+Settings = tuple[tuple[str, str], ...]
+"""Names and values, in an engine's own words."""
+
 # Over HTTP; what these are is in `serving.py`. A start is measured at every start of a server.
 SERVED = ("http-8", "http-32", "prefix-32", "start", "memory")
 
 
 @dataclass(frozen=True)
 class Contender:
-    """`settings` are the engine's own words, in the order they are given to it."""
+    """One engine, one file, one setting."""
 
     engine: str
     shape: str
     format: str
-    settings: tuple[tuple[str, str], ...] = ()
+    settings: Settings = ()
     works: tuple[str, ...] = ()  # instead of the group's
     rounds: int | None = None  # at most, where fewer than the group's
 

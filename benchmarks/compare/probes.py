@@ -1,7 +1,8 @@
 """llama.cpp's best settings, found before the rounds: flash attention, repacked weights, one KV cache for all.
 
-Every combination is tried once in the order of a short ladder; the fastest of each group is what the rounds use. The
-trials are kept beside the samples, and what they chose in `settings.json`.
+Each switch is flipped alone against the base (attention on, repacked, a cache for each sequence) and kept where it is
+faster. Attention and cache do not see the weights' format: they are tried on the Q8_0 file of a shape; repacking is
+tried for each format. Shapes without trials of their own take those of the nearest one.
 """
 
 from __future__ import annotations
@@ -12,82 +13,82 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.compare import runner, store
-from benchmarks.compare.plan import WORKS, Contender, Group
+from benchmarks.compare.plan import LARGE, LARGER, LONG, MIDDLE, SMALL, WORKS, Contender, Group, Settings
 
-Settings = tuple[tuple[str, str], ...]
-_SINGLE: tuple[Settings, ...] = (
-    (("fa", "1"),),
-    (("fa", "0"),),
-    (("fa", "1"), ("repack", "0")),
-)
-_SEVERAL: tuple[Settings, ...] = (
-    (("fa", "1"),),
-    (("fa", "0"),),
-    (("fa", "1"), ("kvu", "1")),
-    (("fa", "1"), ("repack", "0")),
-)
+Best = dict[str, Settings]
+"""Settings to add, by `KIND SHAPE FORMAT prompt|decode`."""
+
+BASE: Settings = ()
+_FLIPS: dict[str, Settings] = {"fa": (("fa", "0"),), "repack": (("repack", "0"),), "kvu": (("kvu", "1"),)}
+_NEAREST = {MIDDLE: SMALL, LARGER: LARGE, LONG: SMALL}
 
 
-def run(groups: list[Group], options: runner.Options, folder: Path) -> bool:
-    """Tries all settings of llama.cpp in the offline groups, and writes the best; False when the deadline cut it."""
-    probing = runner.Options(folder / "probes.jsonl", 1, options.threads, options.deadline, options.patience_s, {})
-    trials = [trial for group in groups if (trial := _trial(group)) is not None]
-    done = runner.run(trials, probing)
-    best = choose(store.load(probing.samples), trials)
-    merged = {**_read(folder), **best}
-    (folder / "settings.json").write_text(json.dumps(merged, indent=1) + "\n")
-    options.best.update(load(folder))
+def trials() -> list[Group]:
+    """What is run: one group for each file, its contenders llama.cpp with the base and with each switch flipped."""
+    found = []
+    for shape, end, formats in ((SMALL, "", ("Q8_0", "Q4_0")), (LARGE, "-short", ("Q8_0", "Q4_0", "Q4_K_M", "Q6_K"))):
+        for format in formats:
+            flips = ("fa", "repack") if format == "Q8_0" else ("repack",)
+            found.append(_trial("single", shape, format, (f"decode-1{end}", "prompt-512"), flips))
+        found.append(_trial("crowd", shape, "Q8_0", (f"decode-32{end}",), ("fa", "kvu")))
+    return found
+
+
+def _trial(kind: str, shape: str, format: str, works: tuple[str, ...], flips: tuple[str, ...]) -> Group:
+    tried = tuple(Contender("llama.cpp", shape, format, s) for s in (BASE, *(_FLIPS[flip] for flip in flips)))
+    return Group(f"probe {kind} {shape} {format}", works, tried, rounds=1, repeat=2)
+
+
+def run(folder: Path, threads: int, deadline: float | None, patience_s: float) -> bool:
+    """Runs the trials and writes what they chose; False when the deadline cut them."""
+    samples = folder / "probes.jsonl"
+    done = runner.run(trials(), runner.Options(samples, 1, threads, deadline, patience_s, lambda *_: BASE))
+    (folder / "settings.json").write_text(json.dumps(choose(store.load(samples)), indent=1) + "\n")
     return done
 
 
-def load(folder: Path) -> runner.Best:
-    """Settings by group, contender and kind of work; empty without probes: every engine then runs on its defaults."""
-    return {
-        group: {
-            label: {kind: tuple((name, value) for name, value in pairs) for kind, pairs in kinds.items()}
-            for label, kinds in chosen.items()
-        }
-        for group, chosen in _read(folder).items()
-    }
-
-
-def choose(samples: list[store.Sample], trials: list[Group]) -> dict[str, dict[str, dict[str, Settings]]]:
-    """The fastest setting for each kind of work of each group; a trial that failed is none, a disturbed one only where
-    there is no other."""
-    best: dict[str, dict[str, dict[str, Settings]]] = {}
-    for trial in trials:
-        fastest: dict[tuple[str, str], tuple[bool, float, Settings]] = {}
-        for contender in trial.contenders:
-            plain = Contender(contender.engine, contender.shape, contender.format).label
-            for sample in samples:
-                if (sample["group"], sample["contender"]) != (trial.name, contender.label) or "error" in sample:
-                    continue
-                for work, values in sample["values"].items():
-                    calm = sample["foreign_share"] <= runner.MAX_FOREIGN
-                    found = (calm, statistics.median(v["tok_s"] for v in values), contender.settings)
-                    key = plain, WORKS[work].kind
-                    fastest[key] = max(fastest.get(key, found), found, key=lambda f: f[:2])
-        group = trial.name.removeprefix("probe ")
-        for (label, kind), (_, _, settings) in fastest.items():
-            best.setdefault(group, {}).setdefault(label, {})[kind] = settings
-    return best
-
-
-def _trial(group: Group) -> Group | None:
-    """The group's llama.cpp contender in all settings, each workload once."""
-    peers = [c for c in group.contenders if c.engine == "llama.cpp" and not c.settings]
-    if group.served or group.burners or not peers:
-        return None
-    several = any(WORKS[work].users > 1 for work in group.works)
-    works = tuple(w for w in group.works if WORKS[w].users in (1, 32) and WORKS[w].input_len <= 512)
-    contenders = tuple(
-        Contender(peer.engine, peer.shape, peer.format, settings)
-        for peer in peers
-        for settings in (_SEVERAL if several else _SINGLE)
-    )
-    return Group(f"probe {group.name}", works, contenders, rounds=1, repeat=2)
-
-
-def _read(folder: Path) -> dict[str, Any]:
+def load(folder: Path) -> Best:
+    """What the trials chose; empty without them: llama.cpp then runs on the base."""
     path = folder / "settings.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    read: dict[str, list[list[str]]] = json.loads(path.read_text()) if path.exists() else {}
+    return {key: tuple((name, value) for name, value in pairs) for key, pairs in read.items()}
+
+
+def choose(samples: list[store.Sample]) -> dict[str, Settings]:
+    """The flips that are faster, by `KIND SHAPE FORMAT prompt|decode`."""
+    rates: dict[tuple[str, str, str], float] = {}
+    for trial in trials():
+        for contender in trial.contenders:
+            for sample in _usable(samples, trial.name, contender.label):
+                for work, values in sample["values"].items():
+                    tried = (trial.name, WORKS[work].kind, _flip_of(contender.settings))
+                    rates[tried] = statistics.median(value["tok_s"] for value in values)
+    found: dict[str, Settings] = {}
+    for (name, kind, flip), rate in rates.items():
+        key = f"{name.removeprefix('probe ')} {kind}"
+        found.setdefault(key, ())
+        if flip and rate > rates.get((name, kind, ""), float("inf")):
+            found[key] += _FLIPS[flip]
+    return found
+
+
+def settings_for(best: Best, kind: str, contender: Contender, work_kind: str) -> Settings:
+    """Attention and cache from the Q8_0 file, repacking from the format's own, of this shape or the nearest."""
+    if contender.engine != "llama.cpp":
+        return BASE
+    shape = _NEAREST.get(contender.shape, contender.shape)
+    kind = kind if kind in ("single", "crowd") else "single"
+    attention = best.get(f"{kind} {shape} Q8_0 {work_kind}", ())
+    weights = best.get(f"single {shape} {contender.format} {work_kind}", ())
+    return (*(s for s in attention if s[0] != "repack"), *(s for s in weights if s[0] == "repack"))
+
+
+def _usable(samples: list[store.Sample], group: str, label: str) -> list[store.Sample]:
+    """Undisturbed ones if there are any; the last counts."""
+    whole = [s for s in samples if (s["group"], s["contender"]) == (group, label) and "error" not in s]
+    calm = [s for s in whole if s["foreign_share"] <= runner.MAX_FOREIGN]
+    return calm or whole
+
+
+def _flip_of(settings: Any) -> str:
+    return settings[0][0] if settings else ""

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.compare import checks, environments, limits, places, store
+from benchmarks.compare import checks, environments, limits, places, runner, store
 from benchmarks.compare.plan import LARGE, SMALL, WORKS, groups
 from benchmarks.compare.rows import rows
 from octavo.weights.gguf import GGUFFile
@@ -162,7 +162,7 @@ def limits_line(results: checks.Results) -> str:
 
 def disturbance_line(samples: Sequence[store.Sample]) -> str:
     failed = sorted({s["contender"] for s in samples if "error" in s})
-    disturbed = sum(s["foreign_share"] > checks.MAX_FOREIGN for s in samples)
+    disturbed = sum(s["foreign_share"] > runner.MAX_FOREIGN for s in samples)
     ended = f"; processes that failed: {', '.join(failed)}" if failed else ""
     return f"{len(samples)} samples, {disturbed} disturbed{ended}"
 

@@ -20,14 +20,10 @@ from typing import Any
 
 from benchmarks.compare import offline, places, serving, store
 from benchmarks.compare.accounting import Meter, num_processors, wait_for_quiet
-from benchmarks.compare.plan import WORKS, Contender, Group
+from benchmarks.compare.plan import WORKS, Contender, Group, Settings
 
 MAX_FOREIGN = 0.10
 TRIES = 2
-
-
-Best = dict[str, dict[str, dict[str, tuple[tuple[str, str], ...]]]]
-"""Settings by group, contender and kind of work."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +35,7 @@ class Options:
     threads: int
     deadline: float | None
     patience_s: float
-    best: Best  # from the probes
+    choose: Callable[[str, Contender, str], Settings]  # kind of group, contender, kind of work
 
 
 def run(groups: list[Group], options: Options) -> bool:
@@ -79,30 +75,26 @@ def _samples(
 
         def take(contender: Contender = contender) -> tuple[dict[str, Any], list[str]]:
             works = contender.works or group.works
-            best = options.best.get(group.name, {}).get(contender.label, {})
             if group.served:
                 return serving.run(contender, works, options.threads, seed=number + 1)
-            return _offline(contender, works, best, group.repeat, options.threads)
+            return _offline(group, contender, works, options)
 
         yield contender.label, take
 
 
 def _offline(
-    contender: Contender,
-    works: tuple[str, ...],
-    best: dict[str, tuple[tuple[str, str], ...]],
-    repeat: int,
-    threads: int,
+    group: Group, contender: Contender, works: tuple[str, ...], options: Options
 ) -> tuple[dict[str, Any], list[str]]:
     """One process for each setting that is the best for some of the workloads."""
     values: dict[str, Any] = {}
     commands: list[str] = []
-    by_settings: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    by_settings: dict[Settings, list[str]] = {}
     for work in works:
-        by_settings.setdefault(best.get(WORKS[work].kind, ()), []).append(work)
+        best = options.choose(group.name.split(" ")[0], contender, WORKS[work].kind)
+        by_settings.setdefault(best, []).append(work)
     for settings, chosen in by_settings.items():
         used = Contender(contender.engine, contender.shape, contender.format, (*contender.settings, *settings))
-        found, said = offline.run(used, tuple(chosen), repeat, threads)
+        found, said = offline.run(used, tuple(chosen), group.repeat, options.threads)
         values |= found
         commands += said
     return values, commands
@@ -148,7 +140,7 @@ def _public(text: str) -> str:
 
 def _brief(sample: store.Sample) -> str:
     if "error" in sample:
-        return sample["error"][:400]
+        return str(sample["error"])[-600:]
     parts = []
     for work, values in sample["values"].items():
         rates = sorted(value[key] for value in values for key in ("tok_s", "seconds") if key in value)

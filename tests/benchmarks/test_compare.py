@@ -180,14 +180,23 @@ def test_a_cut_line_loses_only_itself(tmp_path: Path) -> None:
     assert store.load(file) == [{"a": 1}, {"c": 3}]
 
 
-def test_the_fastest_setting_of_each_kind_is_chosen() -> None:
-    settings = ((("fa", "1"),), (("fa", "0"),))
-    trial = Group("probe g", ("decode-1", "prompt-512"), tuple(Contender("llama.cpp", "x", "y", s) for s in settings))
-    samples = []
-    for contender, decode, prompt in zip(trial.contenders, (10.0, 11.0), (99.0, 50.0), strict=True):
+def test_a_setting_is_kept_where_it_is_faster() -> None:
+    samples: list[store.Sample] = []
+    for extra, decode, prompt in (("", 10.0, 99.0), (" fa=0", 11.0, 50.0), (" repack=0", 9.0, 100.0)):
         values = {"decode-1": [{"tok_s": decode}], "prompt-512": [{"tok_s": prompt}]}
-        samples.append({"group": "probe g", "contender": contender.label, "foreign_share": 0.0, "values": values})
-    assert probes.choose(samples, [trial]) == {"g": {"llama.cpp x y": {"decode": settings[1], "prompt": settings[0]}}}
+        samples.append({"group": "probe single smollm2-135m Q8_0", "contender": f"llama.cpp smollm2-135m Q8_0{extra}",
+                        "foreign_share": 0.0, "values": values})  # fmt: skip
+    best = probes.choose(samples)
+    name = "single smollm2-135m Q8_0"
+    assert best == {f"{name} decode": (("fa", "0"),), f"{name} prompt": (("repack", "0"),)}
+    # attention follows the shape, repacking the format
+    peer = Contender("llama.cpp", "smollm2-360m", "Q4_0")
+    assert probes.settings_for(best, "single", peer, "decode") == (("fa", "0"),)
+    assert probes.settings_for(best, "single", peer, "prompt") == ()
+    assert probes.settings_for(best, "single", Contender("llama.cpp", "smollm2-135m", "Q8_0"), "prompt") == (
+        ("repack", "0"),
+    )
+    assert probes.settings_for(best, "single", Contender("octavo", "smollm2-135m", "Q8_0"), "decode") == ()
 
 
 # ---------------------------------------------------------------- what peers print, what clients see
