@@ -53,7 +53,7 @@ def make_llama() -> None:
     folder = places.peers() / "src"
     folder.mkdir(parents=True, exist_ok=True)
     if not list(folder.glob("llama_cpp_python-*/")):
-        _run(sys.executable, "-m", "pip", "download", "--no-deps", "--no-build-isolation", "--no-binary", ":all:",
+        _run(sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", "llama-cpp-python",
              "-d", str(folder), LLAMA_SDIST)  # fmt: skip
         with tarfile.open(next(folder.glob("llama_cpp_python-*.tar.gz"))) as archive:
             archive.extractall(folder, filter="data")

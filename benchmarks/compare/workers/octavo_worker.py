@@ -27,7 +27,7 @@ def main() -> None:
         if lengths != {output_len}:
             raise RuntimeError(f"answers of {lengths} tokens where {output_len} were asked for")
 
-    values = timing.measure(generate, llm.info.vocab_size, works)
+    values = timing.measure(generate, llm.info.vocab_size, works, warm_each=False)
     timing.answer({"values": values, "says": f"{octavo.__version__}, {llm.info.fingerprint}"})
 
 

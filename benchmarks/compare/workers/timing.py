@@ -22,8 +22,11 @@ def settings() -> dict[str, Any]:
     return json.loads(sys.argv[1])
 
 
-def measure(generate: Generate, vocab_size: int, works: list[dict[str, Any]]) -> dict[str, list[dict[str, float]]]:
-    """Tokens per second of each work, `repeat` times; every call has prompts of its own."""
+def measure(
+    generate: Generate, vocab_size: int, works: list[dict[str, Any]], *, warm_each: bool = True
+) -> dict[str, list[dict[str, float]]]:
+    """Tokens per second of each work, `repeat` times; every call has prompts of its own. Engines that prepare for a
+    shape when they first see it are warmed up for each work, others for the first."""
     results: dict[str, list[dict[str, float]]] = {}
     draw = random.Random(20)
 
@@ -38,7 +41,7 @@ def measure(generate: Generate, vocab_size: int, works: list[dict[str, Any]]) ->
 
     for work in works:
         users, output_len = work["users"], work["output_len"]
-        if not work.get("long"):
+        if not work.get("long") and (warm_each or work is works[0]):
             seconds(work, min(2, output_len))
         samples = results.setdefault(work["name"], [])
         if work.get("long"):  # one prompt, computed once and then found in the prefix cache
