@@ -123,7 +123,8 @@ def _odd() -> Iterator[Group]:
     yield Group(f"transformers {SMALL}", ("generate-32",), (
         Contender("octavo", SMALL, "HF-BF16"),
         Contender("transformers", SMALL, "HF-BF16", (("mode", "one"),), ("generate-2",)),
-        Contender("transformers", SMALL, "HF-BF16", (("mode", "batch"),), ("generate-32", "generate-64")),
+        Contender("transformers", SMALL, "HF-BF16", (("mode", "batch"),),
+                  ("generate-32", "generate-64", "decode-8", "decode-32")),
         Contender("transformers", SMALL, "HF-BF16", (("mode", "continuous"),))), rounds=1, repeat=1)  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from tools.make_model.shapes import SHAPES
 BEGIN, END = "<!-- results: made by `python -m benchmarks.compare report` -->", "<!-- /results -->"
 _DEFAULTS = {"HF-BF16": ("BF16", "BF16"), "HF-W8A8": ("INT8", "BF16"), "OV-INT8": ("INT8", "INT8"),
              "OV-INT4": ("INT4", "INT8")}  # fmt: skip
+_DRAWN = ("Q8_0", "Q4_K_M", "OV-INT8", "HF-W8A8", "mode=batch")
 _METHOD = (
     "Every sample is a process of its own, started for it and ended before the next; one process at a time. Rounds go "
     "over all groups; within a group the contenders take turns, and their order turns from round to round. Numbers "
@@ -178,11 +179,13 @@ def curves(results: checks.Results) -> list[dict[str, Any]]:
     for shape, title, end in ((SMALL, "SmolLM2 135M", ""), (LARGE, "Llama 3.2 1B", "-short")):
         found: dict[str, dict[int, float]] = {}
         for (_, label, work), point in results.points.items():
-            if not label.endswith(("Q8_0", "Q4_K_M", "OV-INT8", "HF-W8A8")) or f" {shape} " not in label:
+            if not label.endswith(_DRAWN) or f" {shape} " not in label:
                 continue
             users = {f"decode-{n}{end}": n for n in (1, 8, 32, 64)}.get(work)
             if users is not None:
-                name = label.replace(f" {shape} ", " ").replace("HF-", "").replace("OV-", "")
+                name = (
+                    label.replace(f" {shape} ", " ").replace("HF-", "").replace("OV-", "").removesuffix(" mode=batch")
+                )
                 found.setdefault(name, {}).setdefault(users, point.metrics["tok_s"])
         panels.append({"title": title, "curves": {name: sorted(points.items()) for name, points in found.items()}})
     return panels

