@@ -9,7 +9,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from benchmarks.compare import environments, models, places, probes, report, runner
+from benchmarks.compare import environments, models, places, probes, processes, report, runner
 from benchmarks.compare.plan import Group, groups
 
 
@@ -21,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
         models.make_all(options.names if options.command == "models" else [])
     if options.command in ("probe", "run", "all"):
         chosen = _chosen(options)
+        processes.adopt_orphans()
         deadline = time.monotonic() + 60 * options.budget if options.budget else None
         if options.command != "run" and not probes.run(options.out, options.threads, deadline, options.patience):
             print("the probes go on where they were cut when asked again", file=sys.stderr)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from benchmarks.compare import places
 from benchmarks.compare.limits import Workload
 from benchmarks.compare.plan import WORKS, Contender
+from benchmarks.compare.processes import output_of
 from tools.make_model.shapes import SHAPES
 
 TIMEOUT_S = 900
@@ -35,8 +35,17 @@ def run(contender: Contender, works: tuple[str, ...], repeat: int, threads: int)
     }
     worker = places.WORKERS / _WORKERS[contender.engine]
     command = [str(places.python_of(environment)), str(worker), json.dumps(options)]
-    said = json.loads(_output(command, environment_of(contender.engine, threads)).strip().splitlines()[-1])
-    return said["values"], [" ".join(command)]
+    output = output_of(command, environment_of(contender.engine, threads), TIMEOUT_S)
+    return answer_in(output)["values"], [" ".join(command)]
+
+
+def answer_in(output: str) -> dict[str, Any]:
+    """A worker's answer among what its engine prints. Raises RuntimeError where there is none."""
+    for line in reversed(output.splitlines()):
+        if line.startswith('{"values": '):
+            answer: dict[str, Any] = json.loads(line)
+            return answer
+    raise RuntimeError(f"no answer in {output[-1000:]}")
 
 
 def environment_of(engine: str, threads: int) -> Mapping[str, str]:
@@ -57,13 +66,6 @@ def _as_option(name: str, work: Workload, repeat: int) -> dict[str, Any]:
     return {"name": name, "repeat": repeat, "long": work.input_len > 4096, **asdict(work)}
 
 
-def _output(command: list[str], environment: Mapping[str, str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=TIMEOUT_S)
-    if done.returncode != 0:
-        raise RuntimeError(f"{command[0]} ended with code {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
-    return done.stdout
-
-
 # ---------------------------------------------------------------- llama.cpp's own tools
 
 
@@ -77,11 +79,11 @@ def _run_llama(
     single = [name for name in works if WORKS[name].users == 1 and WORKS[name].input_len <= 4096]
     if single:
         commands.append(bench_command(contender, single, repeat, threads))
-        values |= parse_bench(json.loads(_output(commands[-1], os.environ)), single)
+        values |= parse_bench(json.loads(output_of(commands[-1], os.environ, TIMEOUT_S)), single)
     crowd = [name for name in works if name not in single]
     if crowd:
         commands.append(batched_command(contender, crowd, threads, settings))
-        values |= parse_batched(_output(commands[-1], os.environ), crowd)
+        values |= parse_batched(output_of(commands[-1], os.environ, TIMEOUT_S), crowd)
     return values, [" ".join(command) for command in commands]
 
 

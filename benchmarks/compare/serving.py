@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -19,6 +18,7 @@ from benchmarks.compare import client, places
 from benchmarks.compare.accounting import private_bytes, tree
 from benchmarks.compare.offline import environment_of
 from benchmarks.compare.plan import Contender
+from benchmarks.compare.processes import end
 from tools.make_model.shapes import SHAPES
 
 START_S = 300
@@ -121,11 +121,9 @@ def _server(command: list[str], engine: str, threads: int) -> Iterator[tuple[sub
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGINT if process.poll() is None else 0)
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(20)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(20)
+    end(process)
 
 
 def _end_of(log: IO[bytes]) -> str:

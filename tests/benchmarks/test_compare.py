@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.compare import checks, client, limits, offline, probes, report, runner, store
+from benchmarks.compare import checks, client, limits, offline, probes, processes, report, runner, store
 from benchmarks.compare.checks import Kept, Measured, Results, Sooner, Speed, Weighed
 from benchmarks.compare.limits import Machine, Matrix, Workload
 from benchmarks.compare.plan import Contender, Group, groups
@@ -215,6 +217,21 @@ def test_llama_cpps_tools_are_read() -> None:
     peer = Contender("llama.cpp", "smollm2-135m", "Q8_0")
     command = offline.batched_command(peer, ["decode-8", "decode-64"], 2, {"kvu": "1"})
     assert command[command.index("-npl") + 1] == "8,64" and "--kv-unified" in command
+
+
+def test_an_answer_is_found_among_an_engines_words() -> None:
+    assert offline.answer_in('hello\n{"values": {"a": []}}\nbye\n')["values"] == {"a": []}
+    with pytest.raises(RuntimeError, match="no answer"):
+        offline.answer_in("hello\n")
+
+
+def test_what_a_process_leaves_behind_is_ended() -> None:
+    code = "import os, time\nchild = os.fork()\nif child == 0:\n    time.sleep(60)\nprint(child)"
+    said = processes.output_of([sys.executable, "-c", code], os.environ, 30)
+    stat = Path(f"/proc/{said.strip()}/stat")
+    assert not stat.exists() or stat.read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    with pytest.raises(RuntimeError, match="code 3"):
+        processes.output_of([sys.executable, "-c", "raise SystemExit(3)"], os.environ, 30)
 
 
 def test_percentiles_are_nearest_ranks() -> None:

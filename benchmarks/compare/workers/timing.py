@@ -65,4 +65,4 @@ def answer(values: dict[str, Any]) -> None:
     """The last line of standard output."""
     sys.stdout.flush()
     print("\n" + json.dumps(values), flush=True)
-    os._exit(0)  # some engines take long to end, or hang
+    os._exit(0)  # some engines take long to end, or hang; what they leave behind, the harness ends
