@@ -10,8 +10,9 @@ namespace octavo {
 
 namespace {
 
-// Packing reads and writes about as many bytes: chunks of about this many keep workers busy and balanced.
-constexpr size_t kPackChunk = size_t{256} << 10;
+// Packed bytes of a chunk. Two workers that touch one new huge page at once both clear it, and one of them in vain: of
+// large matrices they take whole ones; small matrices are cut finer, so that all workers have some.
+constexpr size_t kSmallChunk = size_t{256} << 10, kLargeChunk = size_t{2} << 20;
 
 }  // namespace
 
@@ -45,7 +46,8 @@ Matrix::Matrix(std::shared_ptr<WeightArena> arena, Format format, int64_t n, int
 
 void Matrix::pack(Pool& pool, const uint8_t* rows, const int64_t* offsets) {
   const size_t group = group_bytes(packed_.format, packed_.k);
-  const int64_t grain = static_cast<int64_t>(std::max<size_t>(1, kPackChunk / group));
+  const size_t chunk = std::clamp(bytes() / 8, kSmallChunk, kLargeChunk);
+  const int64_t grain = static_cast<int64_t>(std::max<size_t>(1, chunk / group));
   pool.parallel(group_count(packed_.n), grain, [&](int64_t begin, int64_t end, int) {
     octavo::pack(packed_.format, packed_.n, packed_.k, rows, 1, offsets, data_, begin, end);
   });
