@@ -29,6 +29,14 @@ template <typename T>
 using Table = nb::ndarray<const T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Release = nb::gil_scoped_release;
 
+Numa numa_of(const std::string& name) {
+  if (name == "auto") return Numa::automatic;
+  if (name == "distribute") return Numa::distribute;
+  if (name == "isolate") return Numa::isolate;
+  if (name == "numactl") return Numa::off;  // the mask and the policy that numactl set are all there is
+  throw std::invalid_argument("numa is auto, distribute, isolate or numactl, not '" + name + "'");
+}
+
 Format format_of(int number) {
   const auto format = static_cast<Format>(number);
   if (!is_known(format)) throw std::invalid_argument("no kernel for the format number " + std::to_string(number));
@@ -434,9 +442,12 @@ NB_MODULE(_kernels, m) {
     return names;
   });
   nb::class_<Pool>(m, "Pool")
-      .def(nb::new_([](int threads) { return std::make_shared<Pool>(threads); }), "threads"_a = 0)
+      .def(nb::new_([](int threads, const std::string& numa) {
+             return std::make_shared<Pool>(threads, numa_of(numa));
+           }), "threads"_a = 0, "numa"_a = "auto")
       .def_prop_ro("size", &Pool::size)
       .def_prop_ro("heartbeat", &Pool::heartbeat)
+      .def_prop_ro("weight_nodes", &Pool::weight_nodes)
       .def_static("allowed_cores", &Pool::allowed_cores);
   bind_weights(m);
   bind_pages(m);

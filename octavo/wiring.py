@@ -109,6 +109,8 @@ def make_backend(args: EngineArgs) -> Backend:
     if args.backend == "reference":
         if args.mlock:
             raise ConfigError("mlock is for the CPU backend: the reference reads weights from the mapped file.")
+        if args.numa != "auto":
+            raise ConfigError("numa is for the CPU backend: the reference has no workers to place.")
         from octavo.backends.reference.backend import ReferenceBackend
 
         return ReferenceBackend()
@@ -118,7 +120,7 @@ def make_backend(args: EngineArgs) -> Backend:
         raise ConfigError(
             f"The CPU kernels are not built ({error}). Install Octavo with `pip install .`, or use --backend reference."
         ) from error
-    return CpuBackend(threads=args.threads, lock=args.mlock)
+    return CpuBackend(threads=args.threads, numa=args.numa, lock=args.mlock)
 
 
 def _kv_dtype(args: EngineArgs, infos: dict[str, TensorInfo]) -> KvDtype:

@@ -21,9 +21,19 @@ namespace octavo {
 
 namespace {
 
-// How long a worker watches for the next stage before it sleeps. Longer than a border between two stages of a healthy
-// team, shorter than the pause between two steps of an idle server.
+using Clock = std::chrono::steady_clock;
+
+// How long a worker watches for the next job before it sleeps: shorter than the pause between two steps of an idle server.
 constexpr auto kSpin = std::chrono::microseconds(40);
+
+// How long it watches for the next stage while others still hold chunks of this one: longer than a chunk, because waking
+// up costs about as much as one. A wait much longer than that means that the system has taken a worker away. For some time
+// after, waiting workers then sleep at once: the system gives an idle core to whoever waits for one, among them the
+// worker that all others wait for.
+constexpr auto kPatience = std::chrono::microseconds(250);
+constexpr auto kStall = std::chrono::milliseconds(1);
+constexpr auto kImpatience = std::chrono::milliseconds(100);
+constexpr auto kImpatientSpin = std::chrono::microseconds(20);
 
 // The ticket word: which stage (a counter that wraps), how many chunks it has, the next chunk. One fetch_add both takes
 // a chunk and says whose it is, so a worker that comes late cannot take it for a chunk of another stage. A stage without
@@ -57,11 +67,15 @@ class SignalsBlocked {
 
 class Pool::Team {
  public:
-  Team(int size, std::atomic<uint64_t>& heartbeat) : pid_(getpid()), heartbeat_(heartbeat) {
+  Team(const Placement& placement, std::atomic<uint64_t>& heartbeat) : pid_(getpid()), heartbeat_(heartbeat) {
     const SignalsBlocked blocked;
-    threads_.reserve(size - 1);
+    threads_.reserve(static_cast<size_t>(placement.workers) - 1);
     try {
-      for (int worker = 1; worker < size; ++worker) threads_.emplace_back([this, worker] { serve(worker); });
+      for (int worker = 1; worker < placement.workers; ++worker)
+        threads_.emplace_back([this, worker, cpus = placement.worker_cpus[static_cast<size_t>(worker)]] {
+          bind_thread(cpus);
+          serve(worker);
+        });
     } catch (...) {
       stop();
       throw;
@@ -122,7 +136,8 @@ class Pool::Team {
       const uint64_t count = count_of(ticket);
       if (chunk_of(ticket) >= count) {
         if (worker == 0 && count == 0) return false;
-        await(epoch_of(ticket));
+        if (count > 0) await_stage(epoch_of(ticket));
+        else await(epoch_of(ticket), Clock::now() + kSpin);
         return true;
       }
       // Holding a chunk keeps the stage open, so job_ and stage_ are this chunk's.
@@ -152,17 +167,25 @@ class Pool::Team {
     if (wake) parking_.wake_all();
   }
 
-  void await(uint64_t epoch) {
+  // Waits for the chunks that others hold.
+  void await_stage(uint64_t epoch) {
+    const auto begin = Clock::now();
+    const bool calm = begin >= impatient_until_.load(std::memory_order_relaxed);
+    await(epoch, begin + (calm ? std::chrono::nanoseconds(kPatience) : std::chrono::nanoseconds(kImpatientSpin)));
+    const auto end = Clock::now();
+    if (end - begin >= kStall) impatient_until_.store(end + kImpatience, std::memory_order_relaxed);
+  }
+
+  void await(uint64_t epoch, Clock::time_point deadline) {
     const auto changed = [&] {
       return epoch_of(ticket_.load(std::memory_order_seq_cst)) != epoch || stopping_.load(std::memory_order_seq_cst);
     };
-    const auto deadline = std::chrono::steady_clock::now() + kSpin;
     do {
       for (int i = 0; i < 32; ++i) {
         if (changed()) return;
         relax();
       }
-    } while (std::chrono::steady_clock::now() < deadline);
+    } while (Clock::now() < deadline);
     while (!changed()) parking_.sleep_unless(changed);
   }
 
@@ -172,6 +195,7 @@ class Pool::Team {
   std::atomic<std::thread::id> owner_{};
   std::vector<std::thread> threads_;
   std::atomic<bool> stopping_{false};
+  std::atomic<Clock::time_point> impatient_until_{Clock::time_point::min()};
   Job* job_ = nullptr;
   int stage_ = 0;
   alignas(64) std::atomic<uint64_t> ticket_{0};
@@ -179,11 +203,16 @@ class Pool::Team {
   alignas(64) Parking parking_;
 };
 
-Pool::Pool(int num_threads) : size_(num_threads > 0 ? num_threads : allowed_cores()) {
-  if (num_threads < 0 || size_ > kMaxThreads)
+Pool::Pool(int num_threads, Numa numa) {
+  if (num_threads < 0 || num_threads > kMaxThreads)
     throw std::invalid_argument("a pool has 1 to " + std::to_string(kMaxThreads) + " threads");
-  team_ = std::make_unique<Team>(size_, heartbeat_);
+  placement_ = place(read_topology("", allowed_cpus()), numa, num_threads, current_cpu());
+  if (placement_.workers > kMaxThreads) placement_.workers = kMaxThreads;
+  size_ = placement_.workers;
+  team_ = std::make_unique<Team>(placement_, heartbeat_);
 }
+
+int Pool::allowed_cores() { return std::min(read_topology("", allowed_cpus()).cores(), kMaxThreads); }
 
 Pool::~Pool() {
   // In a forked child the threads do not exist; there is nothing to join, and their handles must not be destroyed.
@@ -192,7 +221,7 @@ Pool::~Pool() {
 
 void Pool::submit(Job& job) {
   if (!team_->of_this_process()) {
-    auto team = std::make_unique<Team>(size_, heartbeat_);
+    auto team = std::make_unique<Team>(placement_, heartbeat_);
     (void)team_.release();
     team_ = std::move(team);
   }

@@ -10,6 +10,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <vector>
+
+#include "pool/topology.h"
 
 namespace octavo {
 
@@ -29,8 +32,9 @@ class Pool {
   static constexpr int64_t kMaxChunks = (int64_t{1} << 20) - 4096;
   static constexpr int kMaxThreads = 1024;
 
-  // num_threads counts the caller; 0 means `allowed_cores()`.
-  explicit Pool(int num_threads = 0);
+  // num_threads counts the caller; 0 takes the physical cores that this process may use: its affinity mask without
+  // sibling threads, bounded by the cgroups' quota. `numa` binds workers where there are several memory nodes.
+  explicit Pool(int num_threads = 0, Numa numa = Numa::automatic);
   ~Pool();
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
@@ -54,11 +58,15 @@ class Pool {
   // Rises by one with every stage that starts: whoever sees it rise knows that work goes on.
   uint64_t heartbeat() const { return heartbeat_.load(std::memory_order_relaxed); }
 
-  // Physical cores that this process may use: its affinity mask without sibling threads, bounded by the cgroup's quota.
+  // The nodes over which weights' pages should lie in turn; empty: wherever they are first touched.
+  const std::vector<int>& weight_nodes() const { return placement_.weight_nodes; }
+
+  // What `num_threads` 0 takes.
   static int allowed_cores();
 
  private:
   class Team;
+  Placement placement_;
   int size_;
   std::atomic<uint64_t> heartbeat_{0};
   std::unique_ptr<Team> team_;

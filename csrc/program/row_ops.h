@@ -41,7 +41,7 @@ struct RmsNorm final : RowOp {
   RmsNorm(Buffer x, Buffer out, VectorRef weight, float eps, int64_t groups, int64_t width)
       : x(x), out(out), weight(std::move(weight)), eps(eps), groups(groups), width(width) {}
   void run(const Frame&, int64_t begin, int64_t end) const override;
-  double row_ns() const override { return static_cast<double>(groups) * (10 + 0.15 * static_cast<double>(width)); }
+  double row_ns() const override { return static_cast<double>(groups) * (10 + 0.5 * static_cast<double>(width)); }
 };
 
 struct LayerNorm final : RowOp {
@@ -61,7 +61,7 @@ struct Quantize final : RowOp {
   int64_t width;
   Quantize(Buffer x, Buffer out, ActKind kind, int64_t width) : x(x), out(out), kind(kind), width(width) {}
   void run(const Frame&, int64_t begin, int64_t end) const override;
-  double row_ns() const override { return 10 + 0.2 * static_cast<double>(width); }
+  double row_ns() const override { return 10 + 0.3 * static_cast<double>(width); }
 };
 
 struct RopeTable final : RowOp {
@@ -80,7 +80,7 @@ struct Rope final : RowOp {
   Rope(Buffer x, Buffer table, Buffer out, int64_t half, int64_t heads, int64_t head_dim)
       : x(x), table(table), out(out), half(half), heads(heads), head_dim(head_dim) {}
   void run(const Frame&, int64_t begin, int64_t end) const override;
-  double row_ns() const override { return static_cast<double>(heads) * (5 + 0.15 * static_cast<double>(head_dim)); }
+  double row_ns() const override { return static_cast<double>(heads) * (5 + 0.4 * static_cast<double>(head_dim)); }
 };
 
 struct StoreKv final : RowOp {

@@ -20,20 +20,32 @@ double multiply_rate(ActKind kind) { return kind == ActKind::q8 ? 150.0 : kind =
 // Rows above which a panel of weights is not unpacked for more of them at once, and below which tiles do not shrink.
 constexpr int64_t kLargestTile = 256;
 constexpr int64_t kSmallestTile = 64;
-constexpr int64_t kFewRows = 4;
+
+// Groups that stay together: kernels walk them side by side, and a pair makes a whole block of activations.
+constexpr int64_t kUnit = 2;
+static_assert(kUnit * lanes == act_block);
 
 double chunk_ns(double total_ns, int workers) {
   return std::clamp(total_ns / (kChunksPerWorker * workers), kShortest, kLongest);
 }
 
-// Units per chunk so that `units` of `unit_ns` each are cut well.
-int64_t grain_of(int64_t units, double unit_ns, int workers) {
-  if (workers == 1 || unit_ns <= 0) return std::max<int64_t>(1, units);
-  const double wanted = chunk_ns(static_cast<double>(units) * unit_ns, workers) / unit_ns;
-  return std::clamp<int64_t>(static_cast<int64_t>(wanted), 1, std::max<int64_t>(1, units));
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// As many pieces for every worker, so that nobody waits for one that is left over.
+int64_t for_all(int64_t count, int workers) { return count <= 1 ? count : ceil_div(count, workers) * workers; }
+
+// `units` of `unit_ns` each in pieces of about `wanted` nanoseconds, at most `most`.
+Pieces pieces_of(int64_t units, double unit_ns, double wanted, int workers, int64_t most) {
+  if (units <= 0) return {};
+  if (workers == 1) return {units, 1};
+  const auto fitting = static_cast<int64_t>(static_cast<double>(units) * unit_ns / wanted + 0.5);
+  return {units, std::clamp<int64_t>(for_all(fitting, workers), 1, std::min(units, most))};
 }
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+Pieces pieces_of(int64_t units, double unit_ns, int workers) {
+  const double wanted = chunk_ns(static_cast<double>(units) * unit_ns, workers);
+  return pieces_of(units, unit_ns, wanted, workers, Pool::kMaxChunks);
+}
 
 }  // namespace
 
@@ -42,14 +54,15 @@ RowStage::RowStage(Extent extent, std::vector<std::unique_ptr<RowOp>> ops) : ext
 }
 
 int64_t RowStage::open(const Frame& f) {
-  rows_ = f.rows(extent_);
-  grain_ = std::max(grain_of(rows_, row_ns_ * f.slowness, f.num_workers), ceil_div(rows_, Pool::kMaxChunks));
-  return ceil_div(rows_, grain_);
+  if (rows_ != f.rows(extent_)) {
+    rows_ = f.rows(extent_);
+    pieces_ = pieces_of(rows_, row_ns_ * f.slowness, f.num_workers);
+  }
+  return pieces_.count;
 }
 
 void RowStage::work(const Frame& f, int64_t chunk, int) const {
-  const int64_t begin = chunk * grain_, end = std::min(rows_, begin + grain_);
-  for (const auto& op : ops_) op->run(f, begin, end);
+  for (const auto& op : ops_) op->run(f, pieces_.begin(chunk), pieces_.end(chunk));
 }
 
 namespace {
@@ -60,31 +73,21 @@ double group_ns(const Frame& f, const PackedWeight& w, int64_t rows) {
   return std::max(static_cast<double>(group_bytes(w.format, w.k)) / kStreamBytes, products);
 }
 
-// Groups per part: few rows walk several groups at once, which kernels do for multiples of four.
-int64_t rounded_grain(int64_t grain, int64_t rows, int64_t groups) {
-  if (grain > 4) grain -= grain % 4;
-  else if (rows <= kFewRows) grain = 4;
-  return std::clamp<int64_t>(grain, 1, groups);
-}
-
-// The cut of one product into parts of about `wanted` nanoseconds; `weights` products are made in each part.
-Cut cut_of(const Frame& f, const PackedWeight& w, int64_t rows, double wanted, int64_t weights) {
+// The cut of one product into parts of about `wanted` nanoseconds, at most `most`; `weights` products are made in each
+// part.
+Cut cut_of(const Frame& f, const PackedWeight& w, int64_t rows, double wanted, int64_t weights, int64_t most) {
   Cut cut{};
   cut.groups = group_count(w.n);
+  cut.unit = std::min(kUnit, cut.groups);
   cut.row_tile = std::min(rows, kLargestTile);
-  const auto ns = [&] { return static_cast<double>(weights) * group_ns(f, w, cut.row_tile); };
+  const auto ns = [&] { return static_cast<double>(weights * cut.unit) * group_ns(f, w, cut.row_tile); };
   while (cut.row_tile > kSmallestTile && ns() > wanted) cut.row_tile = (cut.row_tile + 1) / 2;
-  cut.grain = rounded_grain(static_cast<int64_t>(wanted / ns()), rows, cut.groups);
+  const int64_t tiles = ceil_div(rows, cut.row_tile);
+  cut.pieces = pieces_of(ceil_div(cut.groups, cut.unit), ns(), wanted, f.num_workers, std::max<int64_t>(1, most / tiles));
   return cut;
 }
 
-// How many parts come out; parts grow where there would be more than `most`.
-int64_t count_parts(Cut& cut, int64_t rows, int64_t most) {
-  const int64_t tiles = ceil_div(rows, cut.row_tile);
-  while (ceil_div(cut.groups, cut.grain) * tiles > most) cut.grain *= 2;
-  cut.group_chunks = ceil_div(cut.groups, cut.grain);
-  return cut.group_chunks * tiles;
-}
+int64_t count_parts(const Cut& cut, int64_t rows) { return cut.pieces.count * ceil_div(rows, cut.row_tile); }
 
 // Where a part's weights begin.
 const uint8_t* weights_at(const PackedWeight& w, const Part& part) {
@@ -117,16 +120,17 @@ void add_bias(const Frame& f, const VectorRef& bias, int64_t column, Rows out, i
 
 Part Cut::part(int64_t chunk, int64_t rows) const {
   const int64_t local = chunk - first_chunk;
-  const int64_t row = local / group_chunks * row_tile;
-  const int64_t group = local % group_chunks * grain;
-  return {row, std::min(row_tile, rows - row), group, std::min(groups, group + grain)};
+  const int64_t row = local / pieces.count * row_tile, piece = local % pieces.count;
+  return {row, std::min(row_tile, rows - row), unit * pieces.begin(piece), std::min(groups, unit * pieces.end(piece))};
 }
 
 LinearStage::LinearStage(Extent extent, std::vector<LinearTask> tasks)
     : extent_(extent), tasks_(std::move(tasks)), cuts_(tasks_.size()) {}
 
 int64_t LinearStage::open(const Frame& f) {
+  if (rows_ == f.rows(extent_)) return chunks_;
   rows_ = f.rows(extent_);
+  chunks_ = 0;
   if (rows_ == 0) return 0;
   double total = 0;
   for (const LinearTask& task : tasks_) {
@@ -134,11 +138,10 @@ int64_t LinearStage::open(const Frame& f) {
     total += group_ns(f, w, rows_) * static_cast<double>(group_count(w.n));
   }
   const int64_t most = Pool::kMaxChunks / static_cast<int64_t>(tasks_.size());
-  chunks_ = 0;
   for (size_t i = 0; i < tasks_.size(); ++i) {
-    cuts_[i] = cut_of(f, tasks_[i].weight->packed(), rows_, chunk_ns(total, f.num_workers), 1);
+    cuts_[i] = cut_of(f, tasks_[i].weight->packed(), rows_, chunk_ns(total, f.num_workers), 1, most);
     cuts_[i].first_chunk = chunks_;
-    chunks_ += count_parts(cuts_[i], rows_, most);
+    chunks_ += count_parts(cuts_[i], rows_);
   }
   return chunks_;
 }
@@ -184,18 +187,20 @@ size_t GatedStage::worker_bytes(Format gate, Format up, int64_t k) {
 }
 
 int64_t GatedStage::open(const Frame& f) {
+  if (rows_ == f.rows(extent_)) return ceil_div(parts_, chunk_parts_);
   rows_ = f.rows(extent_);
+  parts_ = 0;
   if (rows_ == 0) return 0;
   const PackedWeight &gate = task_.gate->packed(), &up = task_.up->packed();
   const double both = group_ns(f, gate, rows_) + group_ns(f, up, rows_);
   const double wanted = chunk_ns(both * static_cast<double>(group_count(gate.n)), f.num_workers);
-  cut_ = cut_of(f, group_bytes(gate.format, gate.k) > group_bytes(up.format, up.k) ? gate : up, rows_, wanted, 2);
-  // A part's tiles fit their place, and its columns are whole blocks of activations.
-  constexpr int64_t pair = act_block / lanes;
-  const int64_t fitting = kTileFloats / (cut_.row_tile * act_block) * pair;
-  cut_.grain = std::min(std::max(cut_.grain / pair * pair, pair), fitting);
-  // Parts may not grow beyond their tiles' place: where they would be too many, a chunk is several.
-  parts_ = count_parts(cut_, rows_, std::numeric_limits<int64_t>::max());
+  const PackedWeight& larger = group_bytes(gate.format, gate.k) > group_bytes(up.format, up.k) ? gate : up;
+  cut_ = cut_of(f, larger, rows_, wanted, 2, std::numeric_limits<int64_t>::max());
+  // A part's tiles fit their place. Where parts would then be too many, a chunk is several.
+  const int64_t fitting = kTileFloats / (cut_.row_tile * cut_.unit * lanes);
+  const int64_t least = for_all(ceil_div(cut_.pieces.units, fitting), f.num_workers);
+  cut_.pieces.count = std::min(cut_.pieces.units, std::max(cut_.pieces.count, least));
+  parts_ = count_parts(cut_, rows_);
   chunk_parts_ = ceil_div(parts_, Pool::kMaxChunks);
   return ceil_div(parts_, chunk_parts_);
 }
@@ -260,32 +265,29 @@ AttentionCall call_of(const Frame& f, const AttentionTask& task) {
 
 int64_t AttentionStage::open(const Frame& f) {
   const PlannedAttention& planned = f.step->attention[task_.shape];
-  works_ = static_cast<int64_t>(planned.plan.items.size()) * task_.facts.num_kv_heads;
-  grain_ = std::max(grain_of(works_, planned.work_ns * f.slowness, f.num_workers), ceil_div(works_, Pool::kMaxChunks));
-  return ceil_div(works_, grain_);
+  const int64_t works = static_cast<int64_t>(planned.plan.items.size()) * task_.facts.num_kv_heads;
+  pieces_ = pieces_of(works, planned.work_ns * f.slowness, f.num_workers);
+  return pieces_.count;
 }
 
 void AttentionStage::work(const Frame& f, int64_t chunk, int worker) const {
-  const int64_t begin = chunk * grain_;
-  f.ops->attention(call_of(f, task_), f.step->attention[task_.shape].plan.items.data(), begin,
-                   std::min(works_, begin + grain_), reinterpret_cast<float*>(f.worker(worker)));
+  f.ops->attention(call_of(f, task_), f.step->attention[task_.shape].plan.items.data(), pieces_.begin(chunk),
+                   pieces_.end(chunk), reinterpret_cast<float*>(f.worker(worker)));
 }
 
 int64_t MergeStage::open(const Frame& f) {
   const AttentionPlan& plan = f.step->attention[task_.shape].plan;
   const int64_t heads = task_.facts.num_kv_heads * task_.facts.heads_per_kv;
-  works_ = static_cast<int64_t>(plan.merges.size()) * heads;
-  if (works_ == 0) return 0;
+  const int64_t works = static_cast<int64_t>(plan.merges.size()) * heads;
+  if (works == 0) return 0;
   const double splits = static_cast<double>(plan.num_partials) / static_cast<double>(plan.merges.size());
-  grain_ = std::max(grain_of(works_, splits * (5 + 0.15 * task_.facts.head_dim) * f.slowness, f.num_workers),
-                    ceil_div(works_, Pool::kMaxChunks));
-  return ceil_div(works_, grain_);
+  pieces_ = pieces_of(works, splits * (5 + 0.15 * task_.facts.head_dim) * f.slowness, f.num_workers);
+  return pieces_.count;
 }
 
 void MergeStage::work(const Frame& f, int64_t chunk, int) const {
-  const int64_t begin = chunk * grain_;
-  f.ops->attention_merge(call_of(f, task_), f.step->attention[task_.shape].plan.merges.data(), begin,
-                         std::min(works_, begin + grain_));
+  f.ops->attention_merge(call_of(f, task_), f.step->attention[task_.shape].plan.merges.data(), pieces_.begin(chunk),
+                         pieces_.end(chunk));
 }
 
 }  // namespace octavo

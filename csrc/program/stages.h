@@ -19,6 +19,13 @@ class Stage {
   virtual void work(const Frame& frame, int64_t chunk, int worker) const = 0;
 };
 
+// [0, units) in pieces whose sizes differ by one unit at most.
+struct Pieces {
+  int64_t units = 0, count = 0;
+  int64_t begin(int64_t piece) const { return units * piece / count; }
+  int64_t end(int64_t piece) const { return begin(piece + 1); }
+};
+
 // A chain of row operations: each chunk takes its rows through all of them.
 class RowStage final : public Stage {
  public:
@@ -30,7 +37,8 @@ class RowStage final : public Stage {
   Extent extent_;
   std::vector<std::unique_ptr<RowOp>> ops_;
   double row_ns_ = 0;
-  int64_t rows_ = 0, grain_ = 1;
+  int64_t rows_ = -1;  // the cut is for that many
+  Pieces pieces_;
 };
 
 // One product with a weight and what is done to its outputs while they are in cache.
@@ -60,11 +68,13 @@ struct Part {
   int64_t group_begin, group_end;
 };
 
-// How a product is cut into parts.
+// How a product is cut into parts: tiles of rows, and for each of them pieces of all groups. A unit of a piece is
+// several groups that kernels walk together.
 struct Cut {
-  int64_t groups, grain;  // all groups of 16 outputs, groups of a part
+  Pieces pieces;
+  int64_t groups, unit;
   int64_t row_tile;
-  int64_t first_chunk, group_chunks;
+  int64_t first_chunk;
   Part part(int64_t chunk, int64_t rows) const;
 };
 
@@ -82,7 +92,8 @@ class LinearStage final : public Stage {
   Extent extent_;
   std::vector<LinearTask> tasks_;
   std::vector<Cut> cuts_;
-  int64_t rows_ = 0, chunks_ = 0;
+  int64_t rows_ = -1;  // the cut is for that many
+  int64_t chunks_ = 0;
 };
 
 class GatedStage final : public Stage {
@@ -102,7 +113,7 @@ class GatedStage final : public Stage {
   void compute(const Frame& frame, const Part& part, int worker, const uint8_t* ahead) const;
 
   Cut cut_{};
-  int64_t rows_ = 0;
+  int64_t rows_ = -1;  // the cut is for that many
   int64_t parts_ = 0, chunk_parts_ = 1;
   size_t tiles_;  // their offset in a worker's memory
 };
@@ -126,7 +137,7 @@ class AttentionStage final : public Stage {
 
  private:
   AttentionTask task_;
-  int64_t works_ = 0, grain_ = 1;
+  Pieces pieces_;
 };
 
 // Puts the splits of long rows together; has no chunks where a step has none.
@@ -138,7 +149,7 @@ class MergeStage final : public Stage {
 
  private:
   AttentionTask task_;
-  int64_t works_ = 0, grain_ = 1;
+  Pieces pieces_;
 };
 
 }  // namespace octavo

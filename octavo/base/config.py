@@ -15,6 +15,7 @@ from octavo.base.vllm_options import without_vllm_options
 
 BACKENDS = ("auto", "cpu", "reference")
 KV_DTYPES = ("auto", "f32", "f16", "bf16")
+NUMA = ("auto", "distribute", "isolate", "numactl")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,9 @@ class EngineArgs:
 
     `gpu_memory_utilization` bounds, on a CPU, the share of free memory that KV pages may take; `kv_memory_bytes`
     sets it directly. `block_size` is the unit of KV pages in tokens. `threads=None` takes the physical cores this
-    process may use.
+    process may use. `numa` says what is done on machines with several memory nodes: `distribute` (what `auto` does
+    there) spreads workers and weights over all nodes, `isolate` keeps workers on one node, `numactl` leaves both to the
+    caller's numactl.
 
     Raises:
         ConfigError: a value out of its range, naming it.
@@ -46,6 +49,7 @@ class EngineArgs:
     enable_prefix_caching: bool = True
     threads: int | None = None
     mlock: bool = False
+    numa: str = "auto"
     seed: int | None = None
     chat_template: str | None = None
 
@@ -59,6 +63,7 @@ class EngineArgs:
         check(isinstance(self.model, str) and bool(self.model), "model", "a name or a path")
         check(self.backend in BACKENDS, "backend", f"one of {', '.join(BACKENDS)}")
         check(self.kv_cache_dtype in KV_DTYPES, "kv_cache_dtype", f"one of {', '.join(KV_DTYPES)}")
+        check(self.numa in NUMA, "numa", f"one of {', '.join(NUMA)}")
         check(self.dtype == "auto", "dtype", "'auto' (weights run in the format of their file)")
         for name in ("max_model_len", "max_num_batched_tokens", "threads", "kv_memory_bytes", "seed"):
             value = getattr(self, name)

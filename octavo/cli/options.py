@@ -6,7 +6,7 @@ import argparse
 import json
 import re
 
-from octavo.base.config import BACKENDS, KV_DTYPES, EngineArgs
+from octavo.base.config import BACKENDS, KV_DTYPES, NUMA, EngineArgs
 from octavo.base.errors import ConfigError
 from octavo.base.vllm_options import VLLM_OPTIONS, without_vllm_options
 
@@ -70,6 +70,7 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     option("--mlock", action="store_true", default=None, help="keep weights and KV pages from being swapped out")
     option("--no-mmap", dest="mmap", action="store_false", default=None, help=argparse.SUPPRESS)  # always so
     option("--mmap", action="store_true", default=None, help=argparse.SUPPRESS)
+    option("--numa", choices=NUMA, help="on machines with several memory nodes: where workers and weights go")
     option("--backend", choices=BACKENDS, help="how to run the forward")
     option("--seed", type=int, help="seed of requests that bring none (default: a fresh one each)")
     option("--chat-template", metavar="FILE", help="a Jinja chat template instead of the model's own")

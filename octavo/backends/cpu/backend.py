@@ -26,9 +26,9 @@ class CpuBackend:
 
     `threads` counts all workers, the caller of a step included; None takes the physical cores that this process may
     use. `isa` forces a lower instruction-set level than the machine's (so does the environment variable OCTAVO_ISA).
-    `pool` shares the workers of another backend. `fusions` are what the planner may join (`planner.FUSIONS`): results
-    are equal with any of them, only times differ. `lock` keeps weights and KV pages from being swapped out. Raises
-    ConfigError for a level or a number that does not exist here.
+    `numa` as EngineArgs.numa. `pool` shares the workers of another backend. `fusions` are what the planner may join
+    (`planner.FUSIONS`): results are equal with any of them, only times differ. `lock` keeps weights and KV pages from
+    being swapped out. Raises ConfigError for a level, a number or a name that does not exist here.
     """
 
     name = "cpu"
@@ -38,6 +38,7 @@ class CpuBackend:
         threads: int | None = None,
         isa: str | None = None,
         *,
+        numa: str = "auto",
         pool: _kernels.Pool | None = None,
         fusions: frozenset[Fusion] = FUSIONS,
         lock: bool = False,
@@ -49,7 +50,7 @@ class CpuBackend:
         self._arena: _kernels.WeightArena | None = None
         try:
             self.isa = isa or _kernels.detect_isa()
-            self.pool = pool or _kernels.Pool(threads or 0)
+            self.pool = pool or _kernels.Pool(threads or 0, numa)
             self._sampler = _kernels.Sampler(self.pool, self.isa)
         except ValueError as error:
             raise ConfigError(str(error)) from None
@@ -84,6 +85,8 @@ class CpuBackend:
                 f"{matrices / 2**30:.2f} GiB of weights are more than the system gives to this process. Use a smaller "
                 "quantization, or raise the process's limit (ulimit -v, container memory)."
             ) from None
+        if nodes := self.pool.weight_nodes:
+            self._arena.interleave(nodes)  # where the system declines, pages lie where they are first touched
         self._locked("weights", self._arena)
 
     def load(self, tensor: HostTensor) -> CpuWeight:

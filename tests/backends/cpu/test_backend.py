@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,11 +16,13 @@ from octavo import _kernels
 from octavo.backends.cpu import CpuBackend
 from octavo.backends.ops import KvLayer, Ops, ProgramLimits, SampleRows, Value, Weight
 from octavo.backends.reference import sampling as reference
+from octavo.base.config import EngineArgs
 from octavo.base.errors import ConfigError, MemoryPlanError, UnsupportedModelError
 from octavo.weights.formats import dequantize
 from octavo.weights.geometry import GEOMETRY
 from octavo.weights.loader import HostTensor
 from octavo.weights.tensor import TensorInfo
+from octavo.wiring import make_backend
 from tests.backends.cpu import tiny
 from tests.models.harness import step_inputs
 
@@ -309,6 +312,33 @@ def test_levels_and_threads_are_checked() -> None:
         CpuBackend(threads=0)
     assert CpuBackend(isa="portable", threads=3).description == "cpu portable, 3 threads"
     assert 1 <= CpuBackend().num_threads == _kernels.Pool.allowed_cores()
+
+
+def test_threads_follow_the_affinity_mask() -> None:
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert CpuBackend().num_threads == 1
+        assert CpuBackend(threads=3).num_threads == 3
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@pytest.mark.parametrize("numa", ["auto", "distribute", "isolate", "numactl"])
+def test_placement_changes_no_bits(numa: str) -> None:
+    limits, tokens = ProgramLimits(20, 1, 20, 20), [[1, 2, 3]]
+    want = tiny.run_chunks(tiny.load(CpuBackend(threads=2), "Q8_0").program(limits, 2), tokens, lambda _: 3)[0]
+    placed = tiny.load(CpuBackend(threads=3, numa=numa), "Q8_0").program(limits, 2)
+    assert np.array_equal(tiny.run_chunks(placed, tokens, lambda _: 3)[0], want)
+
+
+def test_unknown_placements_are_refused() -> None:
+    with pytest.raises(ConfigError, match="everywhere"):
+        CpuBackend(numa="everywhere")
+    with pytest.raises(ConfigError, match="numa"):
+        EngineArgs(numa="everywhere")
+    with pytest.raises(ConfigError, match="numa"):
+        make_backend(EngineArgs(backend="reference", numa="isolate"))
 
 
 def test_the_environment_lowers_the_level(monkeypatch: pytest.MonkeyPatch) -> None:
