@@ -4,6 +4,7 @@
 #include "pool/pool.h"
 
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -170,6 +171,26 @@ void fork_keeps_working() {
   Sums third({2, 2}, 3);
   pool.run(third);
   third.check();
+}
+
+double processor_s() {
+  timespec used;
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+  return static_cast<double>(used.tv_sec) + 1e-9 * static_cast<double>(used.tv_nsec);
+}
+
+// Between jobs nobody spins for long: ten pauses of 20 ms take well under one of them of processor time.
+void idle_uses_no_processor() {
+  Pool pool(4);
+  double used = 0;
+  for (int pause = 0; pause < 10; ++pause) {
+    Sums sums({8, 8}, 4);
+    pool.run(sums);
+    const double before = processor_s();
+    usleep(20000);
+    used += processor_s() - before;
+  }
+  require(used < 0.02, "an idle pool sleeps");
 }
 
 }  // namespace
