@@ -67,7 +67,8 @@ class SignalsBlocked {
 
 class Pool::Team {
  public:
-  Team(const Placement& placement, std::atomic<uint64_t>& heartbeat) : pid_(getpid()), heartbeat_(heartbeat) {
+  Team(const Placement& placement, std::atomic<uint64_t>& heartbeat)
+      : pid_(getpid()), heartbeat_(heartbeat), crowded_(placement.workers > placement.cores) {
     const SignalsBlocked blocked;
     threads_.reserve(static_cast<size_t>(placement.workers) - 1);
     try {
@@ -170,7 +171,7 @@ class Pool::Team {
   // Waits for the chunks that others hold.
   void await_stage(uint64_t epoch) {
     const auto begin = Clock::now();
-    const bool calm = begin >= impatient_until_.load(std::memory_order_relaxed);
+    const bool calm = !crowded_ && begin >= impatient_until_.load(std::memory_order_relaxed);
     await(epoch, begin + (calm ? std::chrono::nanoseconds(kPatience) : std::chrono::nanoseconds(kImpatientSpin)));
     const auto end = Clock::now();
     if (end - begin >= kStall) impatient_until_.store(end + kImpatience, std::memory_order_relaxed);
@@ -191,6 +192,7 @@ class Pool::Team {
 
   const pid_t pid_;
   std::atomic<uint64_t>& heartbeat_;
+  const bool crowded_;
   std::binary_semaphore free_{1};  // no mutex: a job may be joined by another thread than submitted it
   std::atomic<std::thread::id> owner_{};
   std::vector<std::thread> threads_;

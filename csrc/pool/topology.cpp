@@ -171,10 +171,12 @@ void bind_thread([[maybe_unused]] const std::vector<int>& cpus) {
 
 Placement place(const Topology& topology, Numa numa, int num_workers, int caller_cpu) {
   if (numa == Numa::automatic) numa = topology.nodes.size() > 1 ? Numa::distribute : Numa::off;
-  Placement found{num_workers > 0 ? num_workers : topology.cores(), {}, {}};
+  const int cores = topology.cores();
+  Placement found{num_workers > 0 ? num_workers : cores, cores, {}, {}};
   if (numa == Numa::isolate && !topology.nodes.empty()) {
     const Topology::Node& own = topology.nodes[topology.node_of(caller_cpu)];
-    if (num_workers == 0) found.workers = std::min(found.workers, own.cores);
+    found.cores = std::min(cores, own.cores);
+    if (num_workers == 0) found.workers = found.cores;
     found.worker_cpus.assign(static_cast<size_t>(found.workers), own.cpus);
   } else if (numa == Numa::distribute && !topology.nodes.empty()) {
     // Blocks begin at the caller's node: its number lies in the first.

@@ -48,6 +48,7 @@ enum class Numa {
 
 struct Placement {
   int workers;                                 // the caller included
+  int cores;                                   // for them; more workers than cores get in each other's way
   std::vector<std::vector<int>> worker_cpus;   // by worker; empty: anywhere. The caller (worker 0) is never bound
   std::vector<int> weight_nodes;               // ids of nodes that weights' pages go to in turn; empty: first touch
 };

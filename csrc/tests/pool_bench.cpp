@@ -1,6 +1,6 @@
 // Times the pool: the border between two stages, and how much is left when other processes want the same cores.
 //   pool_bench [threads=all] [spinning processes=1]
-// A border is timed over stages of one empty chunk for each worker. The second part runs steps of 300 stages, each cut
+// A border is what a stage of one chunk of 2 us for each worker takes beyond that chunk. The second part runs steps of 300 stages, each cut
 // into 8 chunks of about 10 us (a decode step of a small model), alone and beside processes in sessions of their own that
 // never sleep. Not a test: asserts nothing.
 #include <signal.h>
@@ -74,16 +74,19 @@ pid_t start_spinner() {
 int main(int argc, char** argv) {
   Pool pool(argc > 1 ? std::stoi(argv[1]) : 0);
   const int spinners = argc > 2 ? std::stoi(argv[2]) : 1;
+  calibrate();
   std::vector<double> borders;
   for (int run = 0; run < 20; ++run) {
-    Stages empty(20000, pool.size(), 0);
+    Stages even(2000, pool.size(), 2e-6);
     const double begin = now_s();
-    pool.run(empty);
-    borders.push_back((now_s() - begin) / empty.stages);
+    for (int chunk = 0; chunk < even.stages; ++chunk) even.work(0, 0, 0);
+    const double middle = now_s();
+    pool.run(even);
+    borders.push_back((now_s() - middle - (middle - begin)) / even.stages);
   }
   std::sort(borders.begin(), borders.end());
-  std::printf("%d workers: a border costs %.0f ns (median; best %.0f)\n", pool.size(), 1e9 * borders[10], 1e9 * borders[0]);
-  calibrate();
+  std::printf("%d workers: a border costs %.0f ns (median; best %.0f)\n", pool.size(), 1e9 * borders[10],
+              1e9 * borders[0]);
   steps_per_s(pool, 0.3);
   const double alone = steps_per_s(pool, 1.5);
   std::vector<pid_t> children;
