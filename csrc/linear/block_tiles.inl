@@ -27,6 +27,14 @@ template <class C, int half> OCTAVO_INLINE Vi start_of_half(const ActBlock& x) {
   else { static_assert(C::offset == 4); return i_sar<3>(i_set1(x.half_offsets[half])); }
 }
 
+}  // namespace OCTAVO_ISA
+}  // namespace octavo
+
+#include "row_pairs.inl"
+
+namespace octavo {
+namespace OCTAVO_ISA {
+
 // acc[m][g] += block. Formats with one scale per 32 inputs.
 template <class C, int M, int G>
 OCTAVO_INLINE void add_block(const GroupAt (&at)[G], const Scales (&scales)[G], const ActBlock* const (&x)[M],
@@ -37,7 +45,8 @@ OCTAVO_INLINE void add_block(const GroupAt (&at)[G], const Scales (&scales)[G], 
     const Vi start = start_of_block<C>(*x[m]);
     unroll<G>(OCTAVO_LAMBDA(g_) { dot[m][decltype(g_)::value] = start; });
   });
-  unroll<8>(OCTAVO_LAMBDA(k_) {
+  if constexpr (has_row_pairs && M % 2 == 0) add_row_pairs<C, 0, 8>(at, x, dot);
+  else unroll<8>(OCTAVO_LAMBDA(k_) {
     constexpr int k = decltype(k_)::value;
     Vb line[G];
     unroll<G>(OCTAVO_LAMBDA(g_) { constexpr int g = decltype(g_)::value; line[g] = C::template line<k>(at[g].quants); });
@@ -74,7 +83,8 @@ OCTAVO_INLINE void add_halves(const GroupAt (&at)[G], const Scales (&scales)[G],
       const Vi start = start_of_half<C, half>(*x[m]);
       unroll<G>(OCTAVO_LAMBDA(g_) { dot[m][decltype(g_)::value] = start; });
     });
-    unroll<4>(OCTAVO_LAMBDA(k_) {
+    if constexpr (has_row_pairs && M % 2 == 0) add_row_pairs<C, 4 * half, 4>(at, x, dot);
+    else unroll<4>(OCTAVO_LAMBDA(k_) {
       constexpr int k = 4 * half + decltype(k_)::value;
       unroll<G>(OCTAVO_LAMBDA(g_) {
         constexpr int g = decltype(g_)::value;
