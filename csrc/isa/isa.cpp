@@ -8,7 +8,6 @@
 #include <string>
 
 #if defined(__aarch64__) && defined(__linux__)
-#include <asm/hwcap.h>
 #include <sys/auxv.h>
 #elif defined(__aarch64__) && defined(__APPLE__)
 #include <sys/sysctl.h>
@@ -40,10 +39,13 @@ constexpr Isa family[] = {Isa::avx2, Isa::avx512, Isa::avx512_bf16};
 
 #if defined(__linux__)
 
-bool has_dot_products() { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }
+// Bits of the kernel's interface (Linux, Documentation/arch/arm64/elf_hwcaps); older headers lack some of the names.
+constexpr unsigned long dot_products = 1ul << 20, halves = 3ul << 9;  // AT_HWCAP: ASIMDDP; FPHP and ASIMDHP
+constexpr unsigned long matrix_and_bf16 = 3ul << 13;                  // AT_HWCAP2: I8MM, BF16
+
+bool has_dot_products() { return (getauxval(AT_HWCAP) & dot_products) != 0; }
 bool has_matrix_products() {
-  constexpr unsigned long wanted = HWCAP2_I8MM | HWCAP2_BF16;
-  return (getauxval(AT_HWCAP2) & wanted) == wanted;
+  return (getauxval(AT_HWCAP) & halves) == halves && (getauxval(AT_HWCAP2) & matrix_and_bf16) == matrix_and_bf16;
 }
 
 #elif defined(__APPLE__)
@@ -54,7 +56,10 @@ bool feature(const char* name) {
   return sysctlbyname(name, &value, &size, nullptr, 0) == 0 && value != 0;
 }
 bool has_dot_products() { return feature("hw.optional.arm.FEAT_DotProd"); }
-bool has_matrix_products() { return feature("hw.optional.arm.FEAT_I8MM") && feature("hw.optional.arm.FEAT_BF16"); }
+bool has_matrix_products() { 
+  return feature("hw.optional.arm.FEAT_FP16") && feature("hw.optional.arm.FEAT_I8MM") &&
+         feature("hw.optional.arm.FEAT_BF16");
+}
 
 #else
 
