@@ -133,9 +133,10 @@ void bind_weights(nb::module_& m) {
 
 std::shared_ptr<KvPages> make_pages(int type, int32_t page_size, int32_t num_kv_heads, int32_t head_dim,
                                     int32_t layers_per_page, int64_t num_pages) {
-  check(type >= 0 && type <= 2, "KV types are 0 (f32), 1 (f16) and 2 (bf16)");
+  check(type >= 0 && type <= 3, "KV types are 0 (f32), 1 (f16), 2 (bf16) and 3 (int8)");
   check(page_size > 0 && page_size % kv_tile == 0, "page_size must be a multiple of 16");
   check(num_kv_heads > 0 && head_dim > 0 && layers_per_page > 0 && num_pages > 0, "KV sizes must be positive");
+  check(head_dim % kv_step(static_cast<KvType>(type)) == 0, "head_dim is no multiple of what pages of that type need");
   return std::make_shared<KvPages>(static_cast<KvType>(type), page_size, num_kv_heads, head_dim, layers_per_page,
                                    num_pages);
 }
@@ -153,7 +154,7 @@ void bind_pages(nb::module_& m) {
       .def_prop_ro("num_pages", &KvPages::num_pages)
       .def_prop_ro("page_bytes", &KvPages::page_bytes);
   m.def("attention_partial_floats", &attention_partial_floats, "num_heads"_a, "head_dim"_a);
-  m.def("attention_partial_limit", &attention_partial_limit, "max_rows"_a, "max_context"_a, "workers"_a);
+  m.def("attention_partial_limit", &attention_partial_limit, "max_rows"_a, "max_context"_a);
   m.def("attention_workspace_floats", &attention_workspace_floats, "head_dim"_a);
 }
 

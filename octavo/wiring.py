@@ -26,8 +26,8 @@ from octavo.weights.hub import ModelFiles, find_files
 from octavo.weights.loader import open_source
 
 if TYPE_CHECKING:
-    from octavo.backends.ops import Backend, Forward, KvLayout
-    from octavo.models.spec import KvDtype, ModelSpec
+    from octavo.backends.ops import Backend, Forward, KvDtype, KvLayout
+    from octavo.models.spec import ModelSpec
     from octavo.weights.tensor import TensorInfo, WeightSource
 
 
@@ -124,12 +124,12 @@ def make_backend(args: EngineArgs) -> Backend:
 
 
 def _kv_dtype(args: EngineArgs, infos: dict[str, TensorInfo]) -> KvDtype:
-    """As vLLM's `auto`: the type of the weights where they have one, else float16."""
+    """As vLLM's `auto`: the type of the weights where they have one; beside quantized ones bfloat16 (decision 15)."""
     if args.kv_cache_dtype == "auto":
         main = weight_format(infos).split(" + ")[0]
-        by_format: dict[str, KvDtype] = {"F32": "f32", "BF16": "bf16"}
-        return by_format.get(main, "f16")
-    chosen: dict[str, KvDtype] = {"f32": "f32", "f16": "f16", "bf16": "bf16"}
+        by_format: dict[str, KvDtype] = {"F32": "f32", "F16": "f16"}
+        return by_format.get(main, "bf16")
+    chosen: dict[str, KvDtype] = {"f32": "f32", "f16": "f16", "bf16": "bf16", "int8": "int8"}
     if args.kv_cache_dtype not in chosen:
         raise UnsupportedModelError(f"kv_cache_dtype {args.kv_cache_dtype!r} is not supported.")
     return chosen[args.kv_cache_dtype]

@@ -16,6 +16,9 @@ extern const OpKernels op_table;
 namespace avx512 {
 extern const OpKernels op_table;
 }
+namespace avx512_bf16 {
+extern const OpKernels op_table;
+}
 #elif defined(__aarch64__)
 namespace neon {
 extern const OpKernels op_table;
@@ -26,8 +29,8 @@ const OpKernels& op_kernels(Isa isa) {
   switch (isa) {
 #if defined(__x86_64__)
     case Isa::avx2: return avx2::op_table;
-    case Isa::avx512:
-    case Isa::avx512_bf16: return avx512::op_table;
+    case Isa::avx512: return avx512::op_table;
+    case Isa::avx512_bf16: return avx512_bf16::op_table;
 #elif defined(__aarch64__)
     case Isa::neon:
     case Isa::neon_dotprod:

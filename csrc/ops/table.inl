@@ -1,5 +1,7 @@
 // All kernels of one level. The unit that includes this defines OCTAVO_ISA and has included its vec_*.h.
 
+#include <type_traits>
+
 #include "ops.h"
 
 namespace octavo {
@@ -8,6 +10,7 @@ namespace OCTAVO_ISA {
 #include "math.inl"
 #include "rows.inl"
 #include "kv_store.inl"
+#include "attention_tiles.inl"
 #include "attention.inl"
 #include "sample_parts.inl"
 

@@ -83,5 +83,19 @@ OCTAVO_INLINE void f_store_bf16(uint16_t* p, Vf a) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permute4x64_epi64(words, 0xd8));
 }
 
+// The even and the odd bytes as int16: dot4<true> moves signs, which -128 does not allow.
+OCTAVO_INLINE __m256i dot4_any_half(__m256i acc, __m256i line, __m256i x) {
+  const __m256i even = _mm256_madd_epi16(_mm256_and_si256(line, _mm256_set1_epi16(0xff)),
+                                         _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8));
+  const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(line, 8), _mm256_srai_epi16(x, 8));
+  return _mm256_add_epi32(acc, _mm256_add_epi32(even, odd));
+}
+OCTAVO_INLINE Vi dot4_any(Vi acc, Vb line, const int8_t* four) {
+  int32_t bytes;
+  std::memcpy(&bytes, four, 4);
+  const __m256i x = _mm256_set1_epi32(bytes);
+  return {dot4_any_half(acc.lo, line.lo, x), dot4_any_half(acc.hi, line.hi, x)};
+}
+
 }  // namespace OCTAVO_ISA
 }  // namespace octavo

@@ -56,5 +56,14 @@ OCTAVO_INLINE void f_store_bf16(uint16_t* p, Vf a) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_srli_epi32(word, 16)));
 }
 
+#if defined(__AVX512BF16__)
+// The instruction: subnormals become zero.
+OCTAVO_INLINE void f_store_bf16_fast(uint16_t* p, Vf a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), (__m256i)_mm512_cvtneps_pbh(a));
+}
+#endif
+
+OCTAVO_INLINE Vi dot4_any(Vi acc, Vb line, const int8_t* four) { return dot4<true>(acc, line, four); }
+
 }  // namespace OCTAVO_ISA
 }  // namespace octavo

@@ -91,5 +91,7 @@ OCTAVO_INLINE void f_store_bf16(uint16_t* p, Vf x) {
   vst1q_u16(p + 8, narrow_bf16(x.c, x.d));
 }
 
+OCTAVO_INLINE Vi dot4_any(Vi acc, Vb line, const int8_t* four) { return dot4<true>(acc, line, four); }
+
 }  // namespace OCTAVO_ISA
 }  // namespace octavo

@@ -90,5 +90,8 @@ OCTAVO_INLINE void f_store_bf16(uint16_t* p, Vf a) {
   }
 }
 
+// dot4<true> (simd_*.h) for activations that include -128, and lines as isa.h's signed_bytes says on every level.
+OCTAVO_INLINE Vi dot4_any(const Vi& acc, const Vb& line, const int8_t* four) { return dot4<true>(acc, line, four); }
+
 }  // namespace OCTAVO_ISA
 }  // namespace octavo

@@ -21,7 +21,7 @@ class KvPages {
               type, page_size, num_kv_heads, head_dim, 0},
         layers_per_page_(layers_per_page),
         num_pages_(num_pages),
-        memory_(static_cast<size_t>(view_.page_bytes * num_pages)),
+        memory_(static_cast<size_t>(view_.page_bytes * num_pages + kv_slack)),
         written_(new std::atomic<uint8_t>[static_cast<size_t>(num_pages)]()) {
     view_.pages = memory_.data();
   }

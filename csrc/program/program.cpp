@@ -41,7 +41,7 @@ Program::Program(std::shared_ptr<Pool> pool, Isa isa, StepLimits limits)
     : serial_(++programs_made), pool_(std::move(pool)), limits_(limits) {
   limits_.workers = pool_->size();
   frame_.num_workers = pool_->size();
-  frame_.slowness = slowness_of(isa);
+  frame_.slowness = limits_.slowness = slowness_of(isa);
   frame_.linear = &linear_kernels(isa);
   frame_.ops = &op_kernels(isa);
 }

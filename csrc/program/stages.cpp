@@ -252,6 +252,7 @@ AttentionCall call_of(const Frame& f, const AttentionTask& task) {
   call.page_table = table.pages.data();
   call.ld_table = table.width;
   call.positions = f.step->positions.data();
+  call.entries = f.step->attention[task.shape].entries.data();
   call.num_heads = task.facts.num_kv_heads * task.facts.heads_per_kv;
   call.window = task.facts.window;
   call.scale = task.scale;
@@ -264,19 +265,18 @@ AttentionCall call_of(const Frame& f, const AttentionTask& task) {
 }  // namespace
 
 int64_t AttentionStage::open(const Frame& f) {
-  const PlannedAttention& planned = f.step->attention[task_.shape];
-  const int64_t works = static_cast<int64_t>(planned.plan.items.size()) * task_.facts.num_kv_heads;
-  pieces_ = pieces_of(works, planned.work_ns * f.slowness, f.num_workers);
-  return pieces_.count;
+  return static_cast<int64_t>(f.step->attention[task_.shape].chunks.size());
 }
 
 void AttentionStage::work(const Frame& f, int64_t chunk, int worker) const {
-  f.ops->attention(call_of(f, task_), f.step->attention[task_.shape].plan.items.data(), pieces_.begin(chunk),
-                   pieces_.end(chunk), reinterpret_cast<float*>(f.worker(worker)));
+  const AttentionPlan& plan = f.step->attention[task_.shape];
+  const auto index = static_cast<size_t>(chunk);
+  f.ops->attention(call_of(f, task_), plan.items.data(), index == 0 ? 0 : plan.chunks[index - 1], plan.chunks[index],
+                   reinterpret_cast<float*>(f.worker(worker)));
 }
 
 int64_t MergeStage::open(const Frame& f) {
-  const AttentionPlan& plan = f.step->attention[task_.shape].plan;
+  const AttentionPlan& plan = f.step->attention[task_.shape];
   const int64_t heads = task_.facts.num_kv_heads * task_.facts.heads_per_kv;
   const int64_t works = static_cast<int64_t>(plan.merges.size()) * heads;
   if (works == 0) return 0;
@@ -286,7 +286,7 @@ int64_t MergeStage::open(const Frame& f) {
 }
 
 void MergeStage::work(const Frame& f, int64_t chunk, int) const {
-  f.ops->attention_merge(call_of(f, task_), f.step->attention[task_.shape].plan.merges.data(), pieces_.begin(chunk),
+  f.ops->attention_merge(call_of(f, task_), f.step->attention[task_.shape].merges.data(), pieces_.begin(chunk),
                          pieces_.end(chunk));
 }
 

@@ -137,7 +137,6 @@ class AttentionStage final : public Stage {
 
  private:
   AttentionTask task_;
-  Pieces pieces_;
 };
 
 // Puts the splits of long rows together; has no chunks where a step has none.

@@ -9,9 +9,6 @@ namespace octavo {
 
 namespace {
 
-// Multiply-adds per nanosecond that one worker is assumed to make in attention; only the size of chunks follows.
-constexpr double kAttentionRate = 8.0;
-
 [[noreturn]] void fail(const std::string& message) { throw std::invalid_argument("StepInputs: " + message); }
 
 void check_bound(const char* what, int64_t count, int64_t limit) {
@@ -76,15 +73,6 @@ void check_window(const StepArrays& in, const StepLimits& limits, const GroupTab
   }
 }
 
-double mean_work(const AttentionPlan& plan, const AttentionShape& shape) {
-  if (plan.items.empty()) return 0;
-  double total = 0;
-  for (const AttentionItem& item : plan.items)
-    total += 2.0 * item.num_tokens * shape.heads_per_kv * static_cast<double>(shape.head_dim) *
-             static_cast<double>(attention_split * (item.split_end - item.split_begin));
-  return total / kAttentionRate / static_cast<double>(plan.items.size());
-}
-
 }  // namespace
 
 Step::Step(const StepArrays& in, const StepLimits& limits, const std::vector<AttentionShape>& shapes)
@@ -114,10 +102,10 @@ Step::Step(const StepArrays& in, const StepLimits& limits, const std::vector<Att
   for (size_t i = 0; i < shapes.size(); ++i) {
     const AttentionShape& shape = shapes[i];
     check_window(in, limits, groups[static_cast<size_t>(shape.group)], shape);
-    AttentionPlan& plan = attention[i].plan;
-    plan_attention(in.row_starts, rows, in.positions, shape.num_kv_heads, shape.heads_per_kv, shape.window,
-                   limits.workers, limits.max_partials, plan);
-    attention[i].work_ns = mean_work(plan, shape);
+    const GroupTable& table = groups[static_cast<size_t>(shape.group)];
+    const AttentionRows cut{in.row_starts, rows, in.positions, table.pages.data(), table.width, limits.page_size};
+    plan_attention(cut, {shape.num_kv_heads, shape.heads_per_kv, shape.head_dim, shape.window}, limits.workers,
+                   limits.max_partials, limits.slowness, attention[i]);
   }
 }
 

@@ -28,6 +28,7 @@ struct StepLimits {
   int32_t num_groups;
   int64_t max_partials;   // of one attention plan
   int64_t workers;
+  double slowness = 1;    // of the level's kernels, as in Frame
 };
 
 // The caller's arrays (StepInputs of backends/ops.py); page_tables[g] is [rows][table_widths[g]].
@@ -48,11 +49,6 @@ struct GroupTable {
   std::vector<int32_t> token_pages;    // [tokens] page of the token's own position
 };
 
-struct PlannedAttention {
-  AttentionPlan plan;
-  double work_ns = 0;                  // estimate for one item at one key/value head
-};
-
 struct Step {
   // Throws std::invalid_argument, naming the array and the place.
   Step(const StepArrays& arrays, const StepLimits& limits, const std::vector<AttentionShape>& shapes);
@@ -61,7 +57,7 @@ struct Step {
   int64_t tokens, rows, samples;
   std::vector<int32_t> token_ids, positions, offsets, sample_rows;
   std::vector<GroupTable> groups;
-  std::vector<PlannedAttention> attention;  // by shape
+  std::vector<AttentionPlan> attention;  // by shape
 };
 
 }  // namespace octavo

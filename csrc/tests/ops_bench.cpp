@@ -37,47 +37,6 @@ double best_seconds(const std::function<void()>& body, double budget = 0.6) {
 
 float* aligned_floats(int64_t n) { return static_cast<float*>(std::aligned_alloc(64, size_t(n * 4 + 63) / 64 * 64)); }
 
-struct Model {
-  const char* name;
-  int32_t heads, kv_heads, head_dim;
-};
-
-void bench_attention(Isa isa, const Model& model, KvType type, int64_t rows, int32_t tokens, int32_t context) {
-  const OpKernels& ops = op_kernels(isa);
-  const int32_t page_size = 16;
-  const int64_t pages_per_row = (context + page_size - 1) / page_size, pages = rows * pages_per_row;
-  const int64_t page_bytes = kv_page_bytes(type, page_size, model.kv_heads, model.head_dim, 1);
-  auto* pool = reinterpret_cast<uint8_t*>(aligned_floats(pages * page_bytes / 4));
-  for (int64_t i = 0; i < pages * page_bytes; i++) pool[i] = uint8_t(i % 31);  // small positive numbers in each type
-  std::vector<int32_t> table(static_cast<size_t>(pages)), positions, starts = {0};
-  for (int64_t i = 0; i < pages; i++) table[size_t(i)] = int32_t(i);
-  Random random{1};
-  for (size_t i = table.size(); i > 1; i--) std::swap(table[i - 1], table[size_t(random.below(int64_t(i)))]);
-  for (int64_t r = 0; r < rows; r++) {
-    for (int32_t t = 0; t < tokens; t++) positions.push_back(context - tokens + t);
-    starts.push_back(int32_t(positions.size()));
-  }
-  const int64_t width = int64_t(model.heads) * model.head_dim;
-  const std::vector<float> q = random.normals(positions.size() * size_t(width));
-  std::vector<float> out(q.size());
-  AttentionPlan plan;
-  plan_attention(starts.data(), rows, positions.data(), model.kv_heads, model.heads / model.kv_heads, 0, 1, 0, plan);
-  float* workspace = aligned_floats(attention_workspace_floats(model.head_dim));
-  const KvView view{pool, page_bytes, type, page_size, model.kv_heads, model.head_dim, 0};
-  const AttentionCall call{q.data(), width, out.data(), width, view, table.data(), pages_per_row, positions.data(),
-                           model.heads, 0, 0.1f, 0, nullptr, nullptr};
-  const double s = best_seconds([&] {
-    ops.attention(call, plan.items.data(), 0, int64_t(plan.items.size()) * model.kv_heads, workspace);
-  });
-  double keys = 0;
-  for (int32_t p : positions) keys += p + 1;
-  const double bytes = double(pages) * double(page_bytes), flops = keys * double(width) * 4;
-  std::printf("%-8s %-12s type %d rows %3ld x %3d tokens, context %5d: %9.1f us  %6.1f GB/s of KV  %6.1f GFLOP/s\n",
-              isa_name(isa), model.name, int(type), long(rows), tokens, context, s * 1e6, bytes / s * 1e-9, flops / s * 1e-9);
-  std::free(pool);
-  std::free(workspace);
-}
-
 void bench_rows(Isa isa) {
   const OpKernels& ops = op_kernels(isa);
   Random random{2};
@@ -134,7 +93,7 @@ void bench_sampling(Isa isa) {
 
 }  // namespace
 
-// Arguments: what to time (attention, rows, sampling; default all), then a level (default the highest).
+// Arguments: what to time (rows, sampling; default all), then a level (default the highest).
 int main(int count, char** arguments) {
   const FloatMode mode;
   const std::string what = count > 1 ? arguments[1] : "all";
@@ -142,15 +101,5 @@ int main(int count, char** arguments) {
     if (count > 2 ? isa_name(isa) != std::string(arguments[2]) : isa != detect_machine()) continue;
     if (what == "rows" || what == "all") bench_rows(isa);
     if (what == "sampling" || what == "all") bench_sampling(isa);
-    if (what != "attention" && what != "all") continue;
-    const Model smol{"9/3x64", 9, 3, 64}, llama{"32/8x128", 32, 8, 128}, mha{"16/16x64", 16, 16, 64}, gemma{"4/1x256", 4, 1, 256};
-    const Model large{"64/8x128", 64, 8, 128}, qwen{"14/2x64", 14, 2, 64};
-    for (const Model& model : {smol, llama, mha, gemma, large, qwen}) {
-      bench_attention(isa, model, KvType::bf16, 1, 1, 512);
-      bench_attention(isa, model, KvType::bf16, 1, 1, 8192);
-      bench_attention(isa, model, KvType::f16, 32, 1, 1024);
-      bench_attention(isa, model, KvType::bf16, 1, 256, 256);
-      bench_attention(isa, model, KvType::bf16, 1, 256, 4096);
-    }
   }
 }

@@ -273,11 +273,56 @@ void test_store_kv(Isa isa, Random& random, bool flush) {
               if (type == KvType::f32) std::memcpy(page + at, &value, 4);
               else std::memcpy(page + at, &narrow, 2);
             };
-            put(kv_k_offset(kv, head, tile) + (d * 16 + lane) * element, k[size_t(t * ld + i)]);
-            put(kv_v_offset(kv, head, tile) + (lane * head_dim + d) * element, v[size_t(t * ld + i)]);
+            const int64_t p = kv_step(type);
+            put(kv_k_offset(kv, head, tile) + (d / p * 16 * p + lane * p + d % p) * element, k[size_t(t * ld + i)]);
+            put(kv_v_offset(kv, head, tile) + (lane / p * head_dim * p + d * p + lane % p) * element,
+                v[size_t(t * ld + i)]);
           }
         check_same_bits(pool, expected, label(isa, "store_kv", int64_t(type) * 1000 + head_dim));
       }
+}
+
+// int8 pages: bytes and scales of every level are those of a scalar program; what is not finite marks its token.
+void test_store_int8(Isa isa, Random& random) {
+  const int32_t heads = 2, page_size = 32, head_dim = 20, tokens = 20;
+  const int64_t page_bytes = kv_page_bytes(KvType::int8, page_size, heads, head_dim, 1), width = heads * head_dim;
+  std::vector<uint8_t> pool(size_t(page_bytes + kv_slack), 0xab);
+  const KvView kv{pool.data(), page_bytes, KvType::int8, page_size, heads, head_dim, 0};
+  std::vector<float> k = random.normals(size_t(tokens * width), 3), v = random.normals(size_t(tokens * width));
+  std::fill_n(k.begin() + 2 * width, width, 0.0f);
+  k[size_t(3 * width + 1)] = INFINITY;
+  v[size_t(4 * width + 2)] = NAN;
+  v[size_t(5 * width)] = 1e30f;   // beyond any scale
+  v[size_t(6 * width)] = 2e-7f;   // a scale with few bits, and values above 127 of it
+  std::vector<int32_t> pages(tokens, 0), offsets;
+  for (int32_t t = 0; t < tokens; t++) offsets.push_back(t + 5);
+  {
+    const FloatMode mode;
+    op_kernels(isa).store_kv({k.data(), width}, {v.data(), width}, kv, pages.data(), offsets.data(), 0, tokens);
+  }
+  for (int32_t t = 0; t < tokens; t++)
+    for (int64_t head = 0; head < heads; head++) {
+      const int64_t tile = offsets[size_t(t)] / 16, lane = offsets[size_t(t)] % 16;
+      const bool broken = head == 0 && t >= 3 && t <= 5;
+      for (int side = 0; side < 2; side++) {
+        const float* x = (side ? v : k).data() + t * width + head * head_dim;
+        float most = 0;
+        for (int64_t d = 0; d < head_dim; d++) most = std::max(most, std::fabs(x[d]));
+        uint16_t scale;
+        std::memcpy(&scale, pool.data() + (side ? kv_v_scale_offset(kv, head, tile) : kv_k_scale_offset(kv, head, tile)) + lane * 2, 2);
+        const uint16_t want = broken ? (side ? 0 : 0x7e00) : nearest(KvType::f16, most / 127.0f);
+        if (scale != want) return fail("%s: int8 scale of token %d is %x, not %x", isa_name(isa), t, scale, want);
+        for (int64_t d = 0; d < head_dim && !broken; d++) {
+          const int64_t at = side ? kv_v_offset(kv, head, tile) + lane / 4 * head_dim * 4 + d * 4 + lane % 4
+                                  : kv_k_offset(kv, head, tile) + d / 4 * 64 + lane * 4 + d % 4;
+          const float unit = widen(KvType::f16, scale);
+          const float level = unit == 0 ? 0 : std::nearbyint(std::min(127.0f, std::max(-127.0f, x[d] * (1.0f / unit))));
+          const int found = signed_bytes ? int(int8_t(pool[size_t(at)])) : int(pool[size_t(at)]) - 128;
+          if (found != int(level))
+            return fail("%s: int8 [%d][%ld] is %d, not %g", isa_name(isa), t, long(d), found, double(level));
+        }
+      }
+    }
 }
 
 }  // namespace
@@ -287,6 +332,7 @@ int main() {
     Random random{7};
     for (bool flush : {false, true}) {
       test_store_kv(isa, random, flush);
+      test_store_int8(isa, random);
       std::optional<FloatMode> mode;
       if (flush) mode.emplace();
       test_rms_norm(isa, random);

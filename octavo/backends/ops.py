@@ -29,6 +29,10 @@ F64 = npt.NDArray[np.float64]
 I32 = npt.NDArray[np.int32]
 
 Activation = Literal["silu", "gelu_tanh", "gelu", "relu"]
+KvDtype = Literal["f32", "f16", "bf16", "int8"]
+# Of a KV page: bytes of a number, and of what stands beside a token's numbers at one head: int8 has a float16 scale,
+# max |x| / 127, and keeps round(x / scale).
+KV_BYTES: Mapping[KvDtype, tuple[int, int]] = {"f32": (4, 0), "f16": (2, 0), "bf16": (2, 0), "int8": (1, 2)}
 
 
 @dataclass(frozen=True)
@@ -58,13 +62,13 @@ class KvLayout:
     layers_per_page: int
     num_kv_heads: int
     head_dim: int
-    dtype: Literal["f32", "f16", "bf16"]
+    dtype: KvDtype
     page_size: int
 
     @property
     def page_bytes(self) -> int:
-        element = 4 if self.dtype == "f32" else 2
-        return 2 * self.layers_per_page * self.num_kv_heads * self.page_size * self.head_dim * element
+        element, scale = KV_BYTES[self.dtype]
+        return 2 * self.layers_per_page * self.num_kv_heads * self.page_size * (self.head_dim * element + scale)
 
     @property
     def bytes_per_token(self) -> int:

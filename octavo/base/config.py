@@ -14,7 +14,7 @@ from octavo.base.errors import ConfigError
 from octavo.base.vllm_options import without_vllm_options
 
 BACKENDS = ("auto", "cpu", "reference")
-KV_DTYPES = ("auto", "f32", "f16", "bf16")
+KV_DTYPES = ("auto", "f32", "f16", "bf16", "int8")
 NUMA = ("auto", "distribute", "isolate", "numactl")
 
 

@@ -11,10 +11,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
-from octavo.backends.ops import Activation, KvLayout, RopeSpec
+from octavo.backends.ops import Activation, KvDtype, KvLayout, RopeSpec
 from octavo.base.types import KvGroup
 
-KvDtype = Literal["f32", "f16", "bf16"]
 ShardAxis = Literal["rows", "columns"]
 
 MAX_PAGE_WASTE = 0.1

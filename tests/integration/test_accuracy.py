@@ -44,7 +44,7 @@ def check_perplexity(want: float, texts: Sequence[Text], path: Path, format: str
     """`want`: nats a token by the reference."""
     for isa in isas:
         fast = load(path, CpuBackend(threads=2, isa=isa), format)
-        found = fast.nats(texts, kv_dtype="bf16" if format == "BF16" else "f16").mean()
+        found = fast.nats(texts, kv_dtype="f16" if format in ("F32", "F16") else "bf16").mean()
         assert abs(np.expm1(found - want)) < TOLERANCE, f"{isa}: perplexity {np.exp(found)} instead of {np.exp(want)}"
 
 

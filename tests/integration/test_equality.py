@@ -112,10 +112,25 @@ def workloads(draw: st.DrawFn) -> list[Request]:
 quick = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 
 
-def page_bytes(model: str) -> int:
+def page_bytes(model: str, dtype: str = "auto") -> int:
     from octavo.wiring import plan_memory
 
-    return plan_memory(args(model)).page_bytes
+    return plan_memory(args(model, kv_cache_dtype=dtype)).page_bytes
+
+
+@pytest.mark.parametrize("dtype", ["f16", "bf16", "int8"])
+@settings(quick, max_examples=4)
+@given(requests=workloads())
+def test_every_type_of_pages(dtype: str, requests: list[Request]) -> None:
+    """Alone, batched, chunked, from the cache and after preemption (a pool of few pages)."""
+    options = args("llama3_gqa", kv_cache_dtype=dtype)
+    with engine(options) as core:
+        alone = run(core, requests, together=False)
+        assert run(core, requests, together=True) == alone
+        few = (CONTEXT // PAGE_TOKENS + 2) * len(core.limits.groups) * page_bytes("llama3_gqa", dtype)
+    for changes in ({"max_num_batched_tokens": 8}, {"enable_prefix_caching": True}, {"kv_memory_bytes": few}):
+        with engine(replace(options, **changes)) as core:  # type: ignore[arg-type]
+            assert run(core, requests, together=True) == alone
 
 
 @pytest.mark.parametrize("model", MODELS)

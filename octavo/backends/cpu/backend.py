@@ -123,7 +123,7 @@ class CpuBackend:
         check_layout(layout)
         described = {name: cpu_weights.described(info) for name, info in weights.items()}
         recording = record(forward, described, described_layers(layout))
-        sizes = sizes_of(self._plan(recording, limits), limits, self.num_threads)
+        sizes = sizes_of(self._plan(recording, limits), limits)
         arena = arena_bytes(step_limits(recording, limits, layout, 1, sizes), sizes, self.num_threads)
         logits = recording.outputs.get("logits")
         return arena + (0 if logits is None else self.sampler_bytes(logits.width))
@@ -149,7 +149,7 @@ class CpuBackend:
     ) -> CpuProgram:
         recording = record(forward, weights, kv.layers)
         planned = self._plan(recording, limits)
-        sizes = sizes_of(planned, limits, self.num_threads)
+        sizes = sizes_of(planned, limits)
         bounds = step_limits(recording, limits, kv.layout, kv.pages.num_pages, sizes)
         return CpuProgram(self.pool, self.isa, planned, limits, bounds, sizes)
 

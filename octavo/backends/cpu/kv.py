@@ -13,7 +13,8 @@ from octavo.backends.ops import KvLayout
 from octavo.base.errors import ConfigError
 
 _TILE = 16  # tokens of a tile of the kernels
-_TYPES = {"f32": 0, "f16": 1, "bf16": 2}
+_TYPES = {"f32": 0, "f16": 1, "bf16": 2, "int8": 3}
+_STEPS = {"f32": 1, "f16": 1, "bf16": 2, "int8": 4}  # numbers of a head that one instruction multiplies
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +56,11 @@ def check_layout(layout: KvLayout) -> None:
     if layout.page_size % _TILE:
         raise ConfigError(
             f"a page of {layout.page_size} tokens is no multiple of {_TILE}; choose --block-size {_TILE} or a multiple"
+        )
+    if layout.head_dim % _STEPS[layout.dtype]:
+        raise ConfigError(
+            f"--kv-cache-dtype {layout.dtype} needs heads of a multiple of {_STEPS[layout.dtype]} numbers, "
+            f"and this model's have {layout.head_dim}; choose f16 or f32"
         )
 
 

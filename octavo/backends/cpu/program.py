@@ -35,11 +35,11 @@ class Sizes:
     max_partials: int
 
 
-def sizes_of(plan: Plan, limits: ProgramLimits, num_workers: int) -> Sizes:
+def sizes_of(plan: Plan, limits: ProgramLimits) -> Sizes:
     """The arena's parts at the largest step."""
     instructions = [i for stage in plan.stages for i in stage.instructions]
     attentions = [i for i in instructions if isinstance(i, Attention)]
-    max_partials = _kernels.attention_partial_limit(limits.max_rows, limits.max_context, num_workers)
+    max_partials = _kernels.attention_partial_limit(limits.max_rows, limits.max_context)
     partial_floats, worker_bytes = 0, 0
     for attention in attentions:
         head_dim = attention.kv.layout.head_dim

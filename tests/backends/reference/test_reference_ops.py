@@ -135,22 +135,33 @@ def test_logits_scale_comes_before_the_cap() -> None:
 # ---------------------------------------------------------------- pages, limits, memory
 
 
-@pytest.mark.parametrize("dtype", ["f32", "f16", "bf16"])
+@pytest.mark.parametrize("dtype", ["f32", "f16", "bf16", "int8"])
 def test_pages_keep_numbers_as_the_layout_says(dtype: str) -> None:
     layout = layout_of(2, 4, dtype=dtype)  # type: ignore[arg-type]
     kv = ReferenceBackend().allocate_kv(layout, 2)
-    assert kv.pages.nbytes == 2 * layout.page_bytes
+    assert kv.pages.nbytes + kv.scales.nbytes == 2 * layout.page_bytes
     k, v = random(1, 2, 4), random(2, 2, 4)
     table = np.array([1], np.int32)
     kv.layers[0].store(table, 3, k, v)
     read_k, read_v = kv.layers[0].read(table, 3, 4)
-    spacing = {"f32": 0.0, "f16": 2.0**-11, "bf16": 2.0**-8}[dtype]
+    spacing = {"f32": 0.0, "f16": 2.0**-11, "bf16": 2.0**-8, "int8": 0.502 / 127}[dtype]
     assert np.abs(read_k[:, 0] - k).max() <= spacing * np.abs(k).max()
     assert np.abs(read_v[:, 0] - v).max() <= spacing * np.abs(v).max()
     kv.copy_pages([(1, 0)])
     assert np.array_equal(kv.pages[0], kv.pages[1])
     kv.zero_pages([1])
     assert not kv.pages[1].any() and kv.pages[0].any()
+
+
+def test_a_broken_number_marks_its_token_in_int8_pages() -> None:
+    layout = layout_of(3, 4, dtype="int8")
+    kv = ReferenceBackend().allocate_kv(layout, 1)
+    k, v = random(1, 3, 4), random(2, 3, 4)
+    k[0, 1], v[1, 2] = np.inf, np.nan
+    kv.layers[0].store(np.array([0], np.int32), 5, k, v)
+    read_k, read_v = kv.layers[0].read(np.array([0], np.int32), 5, 6)
+    assert np.isnan(read_k[:2, 0]).all() and not read_v[:2, 0].any()
+    assert np.isfinite(read_k[2]).all() and read_v[2].any()
 
 
 def test_bf16_rounds_to_nearest_even() -> None:
