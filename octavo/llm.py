@@ -115,6 +115,9 @@ class EngineHandle:
     def encode_spans(self, text: str, *, add_special_tokens: bool = True) -> list[tuple[int, int, int]]:
         return self.text.tokenizer.encode_spans(text, add_special_tokens=add_special_tokens)
 
+    def chat_template_source(self, *, tools: bool = False) -> str:
+        return self.text.template_source(tools=tools)
+
     def render_chat_text(
         self, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] | None = None
     ) -> str:

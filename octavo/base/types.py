@@ -335,6 +335,9 @@ class AsyncEngine(Protocol):
         """(token id, first character, the one after the last) of each token; special tokens that were added are
         empty."""
 
+    def chat_template_source(self, *, tools: bool = False) -> str:
+        """The chat template's text; "" where the model has none."""
+
     def render_chat_text(
         self, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] | None = None
     ) -> str:

@@ -19,6 +19,7 @@ from starlette.routing import Route
 from octavo.base.errors import AuthenticationError, EngineDeadError, InvalidRequestError, NotFoundError, OctavoError
 from octavo.base.types import AsyncEngine
 from octavo.server import sagemaker
+from octavo.server.anthropic import messages as anthropic
 from octavo.server.context import ServerContext
 from octavo.server.dialect import Dialect, dialect_of
 from octavo.server.http import SERVER_FAILED, Disconnected, json_response
@@ -46,7 +47,7 @@ _PAGE_FILES = {
     "style.css": ("style.css", "text/css; charset=utf-8"),
     "icon.svg": ("icon.svg", "image/svg+xml"),
 }
-_DIALECTS: tuple[Dialect, ...] = (openai.dialect(), tgi.dialect())
+_DIALECTS: tuple[Dialect, ...] = (openai.dialect(), anthropic.dialect(), tgi.dialect())
 # What may be read without an API key, besides what the dialects say of themselves.
 _OPEN_PATHS = frozenset({"/health", "/metrics", "/version", *(f"/{name}" for name in _PAGE_FILES)})
 

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from octavo.base.types import AsyncEngine, Delta
 from octavo.server.metrics import Metrics
 from octavo.server.settings import ServerSettings
+from octavo.text.answer import AnswerFormats
 
 
 @dataclass
@@ -19,6 +20,7 @@ class ServerContext:
     settings: ServerSettings
     metrics: Metrics
     started_at: int = field(default_factory=lambda: int(time.time()))
+    _formats: dict[bool, AnswerFormats] = field(default_factory=dict)
 
     @staticmethod
     def of(request: Request) -> ServerContext:
@@ -32,6 +34,16 @@ class ServerContext:
     def served_name(self, asked: str | None) -> str:
         """The name an answer carries: a one-model server answers to any name and says the one it was asked by."""
         return asked or self.names[0]
+
+    def formats(self, *, tools: bool) -> AnswerFormats:
+        """How the model marks reasoning and calls, as its template for conversations with (or without) tools shows."""
+        if tools not in self._formats:
+            self._formats[tools] = AnswerFormats.of_template(
+                self.engine.chat_template_source(tools=tools),
+                reasoning=self.settings.reasoning_parser,
+                calls=self.settings.tool_call_parser,
+            )
+        return self._formats[tools]
 
     def observed(self, stream: AsyncIterator[Delta], n: int) -> AsyncIterator[Delta]:
         """The Deltas of one request's `n` completions, counted and timed as they pass."""

@@ -154,13 +154,26 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-def event_stream(chunks: AsyncIterator[bytes], shape: ErrorShape, *, last: bytes = b"") -> Response:
+def event(data: object) -> bytes:
+    """One server-sent event."""
+    return b"data: " + orjson.dumps(data) + b"\n\n"
+
+
+def event_stream(
+    chunks: AsyncIterator[bytes],
+    shape: ErrorShape,
+    *,
+    last: bytes = b"",
+    encode: Callable[[dict[str, Any]], bytes] = event,
+    media_type: str = "text/event-stream",
+) -> Response:
     """Server-sent events from encoded chunks, and `last` after them; closing the connection closes the iterator.
 
-    An exception out of `chunks` becomes an event in the dialect's error shape: the status line has been sent by then.
+    An exception out of `chunks` becomes one in the dialect's error shape, made by `encode`: the status line has been
+    sent by then.
     """
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return _EventStream(_ended(chunks, shape, last), media_type="text/event-stream", headers=headers)
+    return _EventStream(_ended(chunks, shape, last, encode), media_type=media_type, headers=headers)
 
 
 class _EventStream(StreamingResponse):
@@ -173,25 +186,22 @@ class _EventStream(StreamingResponse):
             await close(self.body_iterator)
 
 
-async def _ended(chunks: AsyncIterator[bytes], shape: ErrorShape, last: bytes) -> AsyncIterator[bytes]:
+async def _ended(
+    chunks: AsyncIterator[bytes], shape: ErrorShape, last: bytes, encode: Callable[[dict[str, Any]], bytes]
+) -> AsyncIterator[bytes]:
     try:
         async for chunk in chunks:
             yield chunk
     except OctavoError as e:
         log.error("a stream ended: %s", e)
-        yield event(shape(e))
+        yield encode(shape(e))
     except Exception:
         log.exception("unexpected error in a stream")
-        yield event(shape(OctavoError(SERVER_FAILED)))
+        yield encode(shape(OctavoError(SERVER_FAILED)))
     finally:
         await close(chunks)
     if last:
         yield last
-
-
-def event(data: object) -> bytes:
-    """One server-sent event."""
-    return b"data: " + orjson.dumps(data) + b"\n\n"
 
 
 class EventTemplate:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from octavo.base.config import EngineArgs
-from octavo.base.errors import ConfigError, PromptTooLongError
+from octavo.base.errors import ConfigError, InvalidRequestError, PromptTooLongError
 from octavo.base.messages import plain_messages
 from octavo.text.chat import ChatTemplate
 from octavo.text.load import TextAssets, load_text
@@ -36,6 +36,13 @@ class ModelText:
             InvalidRequestError: the model has no chat template and none was given.
         """
         return self._template or self.assets.chat_template(tools=tools)
+
+    def template_source(self, *, tools: bool = False) -> str:
+        """The template's text, which tells how the model marks calls and reasoning; "" where there is none."""
+        try:
+            return self.template(tools=tools).source
+        except InvalidRequestError:
+            return ""
 
     def render(
         self,

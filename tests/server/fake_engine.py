@@ -46,6 +46,9 @@ class FakeEngine:
     def encode_spans(self, text: str, *, add_special_tokens: bool = True) -> list[tuple[int, int, int]]:
         return [(ord(c), at, at + 1) for at, c in enumerate(text)]
 
+    def chat_template_source(self, *, tools: bool = False) -> str:
+        return "<think></think><tool_call>"
+
     def render_chat_text(
         self, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] | None = None
     ) -> str:
@@ -60,9 +63,13 @@ class FakeEngine:
         continue_final_message: bool = False,
         variables: Mapping[str, Any] | None = None,
     ) -> list[int]:
+        self.last_chat, self.last_tools = list(messages), tools
         if not messages:
             raise ChatTemplateError("messages is empty.", param="messages")
         return self.encode(str(messages[-1]["content"]))
+
+    def shouted(self, text: str) -> str:
+        return text.upper()
 
     def default_sampling(self) -> Mapping[str, Any]:
         return {"temperature": 0.5}
@@ -86,7 +93,7 @@ class FakeEngine:
         if len(ids) >= CONTEXT:
             raise PromptTooLongError(len(ids), CONTEXT)
         self.last_sampling = sampling
-        answer = self.decode(ids).upper()[: sampling.max_tokens or CONTEXT - len(ids)]
+        answer = self.shouted(self.decode(ids))[: sampling.max_tokens or CONTEXT - len(ids)]
         self.open_streams += 1
         self.started += 1
         try:

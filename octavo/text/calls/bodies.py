@@ -94,9 +94,8 @@ class JsonBody:
         for end in self._ends:
             if left.startswith(end):
                 return left[len(end) :]
-        undecided = not left or any(end.startswith(left) for end in self._ends)
-        if undecided and not final:
-            return None
+        if not left or any(end.startswith(left) for end in self._ends):
+            return "" if final else None  # an answer that was cut off within its closing mark has ended, too
         return left
 
 
@@ -212,7 +211,9 @@ class NamedBody:
         for end in self._ends:
             if left.startswith(end):
                 return left[len(end) :]
-        return None if not final and any(end.startswith(left) for end in self._ends) else left
+        if any(end.startswith(left) for end in self._ends):
+            return "" if final else None
+        return left
 
 
 class MistralBody:

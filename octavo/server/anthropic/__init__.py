@@ -1,0 +1,1 @@
+"""The dialect of Anthropic's Messages API: /v1/messages and /v1/messages/count_tokens."""

@@ -1,0 +1,181 @@
+"""POST /v1/messages and /v1/messages/count_tokens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from octavo.base.errors import PromptTooLongError
+from octavo.base.types import AsyncEngine, Delta
+from octavo.server.anthropic import shapes
+from octavo.server.anthropic.protocol import MessagesBody, chat_messages, count_body, create_body
+from octavo.server.context import ServerContext
+from octavo.server.dialect import Dialect
+from octavo.server.http import aside, event_stream, json_response, read_json, until_disconnect
+from octavo.server.streams import begun, close, failure, merged
+from octavo.text.answer import AnswerReader, Part, Thought, Words
+from octavo.text.calls import CallBegin
+
+_TAIL = 64  # tokens of the prompt that tell whether it ends inside a thought
+
+
+async def create(request: Request) -> Response:
+    """One message, whole or as events."""
+    context = ServerContext.of(request)
+    body = create_body(await read_json(request, context.settings.max_body_bytes))
+    engine, tools = context.engine, body.offered_tools()
+    sampling = body.sampling(engine.default_sampling())
+    prompt = await _prompt(engine, body, tools)
+    reader = context.formats(tools=bool(tools)).reader(engine.decode(prompt[-_TAIL:]), tools)
+    try:
+        deltas = engine.generate(prompt, sampling)
+    except PromptTooLongError as e:
+        raise PromptTooLongError(e.num_tokens, e.limit, counted=e.counted) from e
+    stream = merged([context.observed(deltas, 1)])
+    message = shapes.new_message(context.served_name(body.model))
+    if body.stream:
+        started = await until_disconnect(request, begun(stream))
+        return event_stream(_events(message, reader, started), shapes.error_body, encode=shapes.named_event)
+    return json_response(await until_disconnect(request, _whole(message, reader, stream)))
+
+
+async def count_tokens(request: Request) -> Response:
+    """How long a prompt is, without an answer to it."""
+    context = ServerContext.of(request)
+    body = count_body(await read_json(request, context.settings.max_body_bytes))
+    prompt = await _prompt(context.engine, body, body.offered_tools())
+    return json_response({"input_tokens": len(prompt)})
+
+
+async def _prompt(engine: AsyncEngine, body: MessagesBody, tools: list[dict[str, Any]] | None) -> list[int]:
+    messages, begun_answer = chat_messages(body)
+    variables = {} if body.thinks is None else {"enable_thinking": body.thinks}
+
+    def render() -> list[int]:
+        return engine.render_chat(
+            messages,
+            tools=tools,
+            add_generation_prompt=not begun_answer,
+            continue_final_message=begun_answer,
+            variables=variables,
+        )
+
+    return await aside(sum(len(message["content"]) + 16 for message in messages), render)
+
+
+class _Blocks:
+    """The blocks of one answer, opened and closed as its parts come."""
+
+    def __init__(self) -> None:
+        self.content: list[dict[str, Any]] = []
+
+    def add(self, part: Part) -> Iterator[dict[str, Any]]:
+        """The events of one part."""
+        kind, key, text = _piece(part)
+        last = self.content[-1] if self.content else None
+        if last is None or last["type"] != kind or isinstance(part, CallBegin):
+            yield from self.close()
+            block: dict[str, Any] = {"type": kind, key: ""}
+            if isinstance(part, CallBegin):
+                block = {"type": kind, "id": shapes.new_call_id(), "name": part.name, "input": ""}
+            elif kind == "thinking":
+                block["signature"] = ""
+            self.content.append(block)
+            shown = block | ({"input": {}} if kind == "tool_use" else {})
+            yield {"type": "content_block_start", "index": len(self.content) - 1, "content_block": shown}
+        if text:
+            self.content[-1][key] += text
+            delta = {"type": "input_json_delta", "partial_json": text} if kind == "tool_use" else None
+            delta = delta or {"type": f"{kind}_delta", key: text}
+            yield {"type": "content_block_delta", "index": len(self.content) - 1, "delta": delta}
+
+    def close(self) -> Iterator[dict[str, Any]]:
+        """The end of the block that is open."""
+        if self.content:
+            yield {"type": "content_block_stop", "index": len(self.content) - 1}
+
+    def whole(self) -> list[dict[str, Any]]:
+        """The blocks of a message that is not streamed; a call that was cut off has what can be read of it."""
+        return [
+            block | {"input": _arguments(block["input"])} if block["type"] == "tool_use" else block
+            for block in self.content
+        ]
+
+
+def _piece(part: Part) -> tuple[str, str, str]:
+    """(type of block, its field, the text that the part adds)."""
+    if isinstance(part, Thought):
+        return "thinking", "thinking", part.text
+    if isinstance(part, Words):
+        return "text", "text", part.text
+    return "tool_use", "input", "" if isinstance(part, CallBegin) else part.text
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+async def _parts(reader: AnswerReader, stream: AsyncIterator[tuple[int, Delta]]) -> AsyncIterator[tuple[Delta, Part]]:
+    """(the Delta it came with, part) of one answer; the last Delta comes at least once."""
+    try:
+        async for _, delta in stream:
+            if delta.finish_reason == "error":
+                raise failure(delta)
+            parts = reader.feed(delta.text)
+            if delta.finish_reason is not None:
+                parts += reader.finish() or [Words("")]
+            for part in parts:
+                yield delta, part
+    finally:
+        await close(stream)
+
+
+async def _whole(
+    message: dict[str, Any], reader: AnswerReader, stream: AsyncIterator[tuple[int, Delta]]
+) -> dict[str, Any]:
+    blocks, last = _Blocks(), None
+    async for delta, part in _parts(reader, stream):
+        last = delta
+        for _ in blocks.add(part) if part != Words("") else ():
+            pass
+    assert last is not None  # every stream ends with a Delta
+    facts = shapes.stop_facts(last.finish_reason, last.stop_reason, reader.num_calls)
+    return message | {"content": blocks.whole(), "usage": shapes.usage_body(last, last.num_output_tokens)} | facts
+
+
+async def _events(
+    message: dict[str, Any], reader: AnswerReader, stream: AsyncIterator[tuple[int, Delta]]
+) -> AsyncIterator[bytes]:
+    blocks, last = _Blocks(), None
+    async for delta, part in _parts(reader, stream):
+        if last is None:
+            start = message | {"usage": shapes.usage_body(delta, 0)}
+            yield shapes.named_event({"type": "message_start", "message": start})
+            yield shapes.named_event({"type": "ping"})
+        last = delta
+        for data in blocks.add(part) if part != Words("") else ():
+            yield shapes.named_event(data)
+    assert last is not None
+    for data in blocks.close():
+        yield shapes.named_event(data)
+    facts = shapes.stop_facts(last.finish_reason, last.stop_reason, reader.num_calls)
+    usage = shapes.usage_body(last, last.num_output_tokens)
+    yield shapes.named_event({"type": "message_delta", "delta": facts, "usage": usage})
+    yield shapes.named_event({"type": "message_stop"})
+
+
+def dialect() -> Dialect:
+    routes = (
+        Route("/v1/messages", create, methods=["POST"]),
+        Route("/v1/messages/count_tokens", count_tokens, methods=["POST"]),
+    )
+    return Dialect("anthropic", routes, shapes.refuse, prefixes=("/v1/messages",))
