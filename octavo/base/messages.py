@@ -5,6 +5,7 @@ Knows no template and no tokenizer. Source: OpenAI API reference, chat completio
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,7 +39,38 @@ def _plain(message: object, where: str) -> dict[str, Any]:
         raise InvalidRequestError(f"{where}.role must be a text such as 'user', got {role!r}.", param=f"{where}.role")
     if content is None and role != "assistant":
         raise InvalidRequestError(f"{where}.content is missing: give a text.", param=f"{where}.content")
-    return {**message, "content": _text(content, f"{where}.content")}
+    plain = {**message, "content": _text(content, f"{where}.content")}
+    if message.get("tool_calls"):
+        plain["tool_calls"] = _calls(message["tool_calls"], f"{where}.tool_calls")
+    return plain
+
+
+def _calls(calls: object, where: str) -> list[dict[str, Any]]:
+    """The calls with their arguments as objects: clients send them as a JSON text, templates write them out."""
+    if not isinstance(calls, Sequence) or not all(isinstance(call, Mapping) for call in calls):
+        raise InvalidRequestError(f"{where} must be a list of objects.", param=where)
+    plain = []
+    for at, call in enumerate(calls):
+        function = call.get("function")
+        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+            path = f"{where}[{at}].function"
+            raise InvalidRequestError(f"{path} must be an object with name and arguments.", param=path)
+        arguments = _arguments(function.get("arguments"), f"{where}[{at}].function.arguments")
+        plain.append({**call, "function": {**function, "arguments": arguments}})
+    return plain
+
+
+def _arguments(arguments: object, where: str) -> dict[str, Any]:
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments or "{}")
+        except (ValueError, RecursionError) as error:
+            raise InvalidRequestError(f"{where} is not valid JSON: {error}.", param=where) from error
+    if arguments is None:
+        return {}
+    if not isinstance(arguments, Mapping):
+        raise InvalidRequestError(f"{where} must be an object, or the JSON text of one.", param=where)
+    return dict(arguments)
 
 
 def _text(content: object, where: str) -> str:

@@ -130,7 +130,11 @@ def test_text_parts_become_one_text(http: TestClient) -> None:
 
 def test_a_clients_own_answer_may_be_sent_back(http: TestClient) -> None:
     message = http.post("/v1/chat/completions", json={"messages": USER}).json()["choices"][0]["message"]
-    called = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
+    called = {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "{}"}}],
+    }
     answer = http.post("/v1/chat/completions", json={"messages": [*USER, message, called, *USER]})
     assert answer.status_code == 200
 

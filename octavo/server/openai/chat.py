@@ -16,9 +16,11 @@ from octavo.base.types import AsyncEngine, Delta
 from octavo.server.context import ServerContext
 from octavo.server.http import EventTemplate, aside, event, event_stream, json_response, read_json, until_disconnect
 from octavo.server.openai import shapes
+from octavo.server.openai.answers import ChoiceWriter
 from octavo.server.openai.protocol import ChatRequest
 from octavo.server.streams import Usage, begun, close, collected, failure, merged
 
+_TAIL = 64  # tokens of the prompt that tell whether it ends inside a thought
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 
@@ -31,23 +33,26 @@ async def answer_chat(request: Request, fields: dict[str, Any]) -> Response:
     context = ServerContext.of(request)
     body = ChatRequest.of(fields)
     engine = context.engine
-    sampling = body.chat_sampling(engine.default_sampling())
-    prompt = await _prompt(engine, body)
+    sampling, tools = body.chat_sampling(engine.default_sampling()), body.offered_tools()
+    prompt = await _prompt(engine, body, tools)
+    writers = _writers(context, body, prompt, tools, sampling.n)
     stream = context.observed(_deltas(engine, body, prompt, sampling), sampling.n)
     model = context.served_name(body.model)
     if body.stream:
         started = await until_disconnect(request, begun(merged([stream])))
-        chunks = _chunks(engine, model, body, sampling.n, prompt, started)
+        chunks = _chunks(engine, model, body, writers, prompt, started)
         return event_stream(chunks, shapes.error_body, last=shapes.DONE)
     usage = Usage()
     done = await until_disconnect(request, collected(merged([stream]), usage))
     choices = []
     for (_, index), completion in done.items():
+        writer = writers[index]
+        writer.delta("".join(completion.text), last=True)
         choice: dict[str, Any] = {
             "index": index,
-            "message": {"role": "assistant", "content": "".join(completion.text), "refusal": None},
+            "message": writer.message(),
             "logprobs": shapes.chat_logprobs(engine, completion.logprobs) if body.logprobs else None,
-            "finish_reason": completion.finish_reason,
+            "finish_reason": writer.finish_reason(completion.finish_reason),
             "stop_reason": completion.stop_reason,
         }
         if body.return_token_ids:
@@ -63,7 +68,23 @@ async def answer_chat(request: Request, fields: dict[str, Any]) -> Response:
     return json_response(answer)
 
 
-async def _prompt(engine: AsyncEngine, body: ChatRequest) -> list[int]:
+def _writers(
+    context: ServerContext, body: ChatRequest, prompt: list[int], tools: list[dict[str, Any]] | None, n: int
+) -> list[ChoiceWriter]:
+    """What tells reasoning and calls from content, for each choice."""
+    formats = context.formats(tools=tools is not None)
+    tail = context.engine.decode(prompt[-_TAIL:]) if formats.reasoning else ""
+    return [
+        ChoiceWriter(
+            formats.reader(tail, tools),
+            first_call_only=body.parallel_tool_calls is False,
+            hide_reasoning=not body.include_reasoning,
+        )
+        for _ in range(n)
+    ]
+
+
+async def _prompt(engine: AsyncEngine, body: ChatRequest, tools: list[dict[str, Any]] | None) -> list[int]:
     messages = plain_messages(body.messages)
     for i, message in enumerate(messages):
         if message["role"] not in ROLES:
@@ -75,6 +96,7 @@ async def _prompt(engine: AsyncEngine, body: ChatRequest) -> list[int]:
     def render() -> list[int]:
         return engine.render_chat(
             messages,
+            tools=tools,
             add_generation_prompt=body.add_generation_prompt and not body.continue_final_message,
             continue_final_message=body.continue_final_message,
             variables=body.chat_template_kwargs,
@@ -108,16 +130,17 @@ async def _chunks(
     engine: AsyncEngine,
     model: str,
     body: ChatRequest,
-    n: int,
+    writers: list[ChoiceWriter],
     prompt: list[int],
     stream: AsyncIterator[tuple[int, Delta]],
 ) -> AsyncIterator[bytes]:
     head = _head(model, engine, "chat.completion.chunk")
     usage = Usage()
     tail: dict[str, Any] = {"usage": None} if body.include_usage else {}
+    plain = not (body.logprobs or body.return_token_ids or body.continuous_usage)
     templates: dict[int, EventTemplate] = {}  # for chunks of which their text is all there is to say: most
     try:
-        for index in range(n):
+        for index in range(len(writers)):
             role = {"role": "assistant", "content": ""}
             first = {"index": index, "delta": role, "logprobs": None, "finish_reason": None}
             ids = {"prompt_token_ids": prompt} if body.return_token_ids and index == 0 else {}
@@ -128,12 +151,13 @@ async def _chunks(
                 raise failure(delta)
             if body.continuous_usage:
                 tail = {"usage": shapes.usage_body(usage)}
-            elif delta.text and delta.finish_reason is None and not (body.logprobs or body.return_token_ids):
+            fields = writers[delta.index].delta(delta.text, last=delta.finish_reason is not None)
+            if plain and delta.finish_reason is None and fields.keys() == {"content"}:
                 if delta.index not in templates:
                     templates[delta.index] = EventTemplate(partial(_text_chunk, head, tail, delta.index))
-                yield templates[delta.index].event(delta.text)
+                yield templates[delta.index].event(fields["content"])
                 continue
-            choice = _chunk_choice(engine, body, delta)
+            choice = _chunk_choice(engine, body, writers[delta.index], fields, delta)
             if choice is not None:
                 yield event(head | {"choices": [choice]} | tail)
         if body.include_usage:
@@ -147,16 +171,18 @@ def _text_chunk(head: dict[str, Any], tail: dict[str, Any], index: int, text: st
     return head | {"choices": [choice]} | tail
 
 
-def _chunk_choice(engine: AsyncEngine, body: ChatRequest, delta: Delta) -> dict[str, Any] | None:
+def _chunk_choice(
+    engine: AsyncEngine, body: ChatRequest, writer: ChoiceWriter, fields: dict[str, Any], delta: Delta
+) -> dict[str, Any] | None:
     """The choice of one chunk; None where a Delta has nothing to show yet (text held back)."""
-    shown = delta.text or delta.finish_reason is not None or body.return_token_ids or (body.logprobs and delta.logprobs)
+    shown = fields or delta.finish_reason is not None or body.return_token_ids or (body.logprobs and delta.logprobs)
     if not shown:
         return None
     choice: dict[str, Any] = {
         "index": delta.index,
-        "delta": {"content": delta.text} if delta.text or delta.finish_reason is None else {},
+        "delta": fields,
         "logprobs": shapes.chat_logprobs(engine, delta.logprobs) if body.logprobs else None,
-        "finish_reason": delta.finish_reason,
+        "finish_reason": writer.finish_reason(delta.finish_reason),
     }
     if delta.finish_reason is not None:
         choice["stop_reason"] = delta.stop_reason

@@ -28,7 +28,6 @@ _NOT_DONE: dict[str, tuple[tuple[object, ...], str]] = {
     "guided_grammar": ((), ""),
     "guided_json": ((), ""),
     "guided_regex": ((), ""),
-    "include_reasoning": ((True,), ""),
     "kv_transfer_params": ((), ""),
     "length_penalty": ((1.0,), ""),
     "logits_processors": ((), ""),
@@ -157,6 +156,7 @@ class ChatRequest(Common):
     functions: list[dict[str, Any]] | None = None
     function_call: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
+    include_reasoning: bool = True
     modalities: list[str] | None = None
     store: bool | None = None
     echo: bool = False
@@ -166,12 +166,13 @@ class ChatRequest(Common):
     chat_template_kwargs: dict[str, Any] | None = None
 
     def _refuse_unsupported(self) -> None:
-        if self.tools or self.functions:
-            name = "tools" if self.tools else "functions"
-            raise UnsupportedError(f"Tool calls are not supported yet: leave out {name!r}.", param=name)
-        for name in ("tool_choice", "function_call"):
-            if getattr(self, name) not in (None, "none", "auto"):
-                raise UnsupportedError(f"{name} needs tools, which are not supported yet.", param=name)
+        if self.functions or self.function_call not in (None, "none", "auto"):
+            name = "functions" if self.functions else "function_call"
+            raise UnsupportedError(f"{name} is the old form: use tools and tool_choice.", param=name)
+        if self.tool_choice not in (None, "none", "auto"):
+            raise UnsupportedError(
+                "tool_choice must be 'auto' or 'none' on this server: calls cannot be forced yet.", param="tool_choice"
+            )
         if self.response_format and self.response_format.get("type") != "text":
             raise UnsupportedError(
                 f"response_format {self.response_format.get('type')!r} is not supported yet: use 'text'.",
@@ -188,6 +189,21 @@ class ChatRequest(Common):
                 "add_special_tokens is not supported for chats: the chat template writes the special tokens.",
                 param="add_special_tokens",
             )
+
+    def offered_tools(self) -> list[dict[str, Any]] | None:
+        """The tools that may be called; None where there are none.
+
+        Raises:
+            InvalidRequestError: an entry that is no function with a name; `param` is its path.
+        """
+        for at, tool in enumerate(self.tools or ()):
+            where = f"tools[{at}]"
+            if tool.get("type") != "function":
+                raise UnsupportedError(f"{where}.type must be 'function', got {tool.get('type')!r}.", param=where)
+            function = tool.get("function")
+            if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
+                raise InvalidRequestError(f"{where}.function must be an object with a name.", param=f"{where}.function")
+        return self.tools if self.tools and self.tool_choice != "none" else None
 
     def chat_sampling(self, defaults: Mapping[str, Any]) -> SamplingParams:
         """SamplingParams of the request; without a limit the answer may fill the context window."""
