@@ -24,6 +24,7 @@ from octavo.server.context import ServerContext
 from octavo.server.dialect import Dialect, dialect_of
 from octavo.server.http import SERVER_FAILED, Disconnected, json_response
 from octavo.server.metrics import Metrics
+from octavo.server.ollama import routes as ollama
 from octavo.server.openai import routes as openai
 from octavo.server.settings import ServerSettings
 from octavo.server.streams import CompletionFailedError
@@ -47,7 +48,7 @@ _PAGE_FILES = {
     "style.css": ("style.css", "text/css; charset=utf-8"),
     "icon.svg": ("icon.svg", "image/svg+xml"),
 }
-_DIALECTS: tuple[Dialect, ...] = (openai.dialect(), anthropic.dialect(), tgi.dialect())
+_DIALECTS: tuple[Dialect, ...] = (openai.dialect(), anthropic.dialect(), ollama.dialect(), tgi.dialect())
 # What may be read without an API key, besides what the dialects say of themselves.
 _OPEN_PATHS = frozenset({"/health", "/metrics", "/version", *(f"/{name}" for name in _PAGE_FILES)})
 

@@ -1,0 +1,1 @@
+"""The dialect of Ollama's API: /api/generate, /api/chat, and what lists and describes the model served."""
