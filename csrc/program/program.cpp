@@ -77,6 +77,11 @@ size_t Program::arena_bytes(const StepLimits& limits, int64_t token_bytes, int64
 void Program::seal(int64_t token_bytes, int64_t sample_bytes, int64_t fixed_bytes, int64_t worker_bytes) {
   if (arena_) throw std::logic_error("a program is sealed once");
   arena_ = std::make_unique<Mapping>(arena_bytes(limits_, token_bytes, sample_bytes, fixed_bytes, worker_bytes));
+  const Stage* follower = nullptr;
+  for (size_t s = stages_.size(); s-- > 0;) {
+    stages_[s]->follower = follower;
+    if (stages_[s]->has_weights()) follower = stages_[s].get();
+  }
   fixed_bytes_ = align(fixed_bytes);
   frame_.worker_bytes = align(worker_bytes);
   frame_.workers = arena_->data();

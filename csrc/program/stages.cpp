@@ -112,6 +112,13 @@ void multiply_part(const Frame& f, const PackedWeight& w, const Buffer& act, con
   f.linear->multiply(product);
 }
 
+// The weights that a worker busy with `chunk` probably takes next, in this stage or the one after: workers take turns.
+const uint8_t* weights_after(const Frame& f, const Stage& stage, int64_t chunk, int64_t chunks) {
+  const int64_t next = chunk + f.num_workers;
+  if (next < chunks) return stage.weights_of(next);
+  return stage.follower != nullptr ? stage.follower->weights_of(next - chunks) : nullptr;
+}
+
 void add_bias(const Frame& f, const VectorRef& bias, int64_t column, Rows out, int64_t rows, int64_t width) {
   if (bias) f.ops->add_bias({out.data, out.ld}, bias->values.data() + column, out, 0, rows, width);
 }
@@ -152,12 +159,10 @@ size_t LinearStage::task_of(int64_t chunk) const {
   return i;
 }
 
-// The weights that a worker busy with `chunk` probably takes next: the workers take turns.
-const uint8_t* LinearStage::weights_after(const Frame& f, int64_t chunk) const {
-  const int64_t next = chunk + f.num_workers;
-  if (next >= chunks_) return nullptr;
-  const size_t i = task_of(next);
-  return weights_at(tasks_[i].weight->packed(), cuts_[i].part(next, rows_));
+const uint8_t* LinearStage::weights_of(int64_t chunk) const {
+  if (chunk >= chunks_) return nullptr;
+  const size_t i = task_of(chunk);
+  return weights_at(tasks_[i].weight->packed(), cuts_[i].part(chunk, rows_));
 }
 
 void LinearStage::work(const Frame& f, int64_t chunk, int worker) const {
@@ -168,7 +173,8 @@ void LinearStage::work(const Frame& f, int64_t chunk, int worker) const {
   const int64_t column = part.group_begin * lanes, width = std::min(w.n, part.group_end * lanes) - column;
   const Rows all = f.out(task.out);
   const Rows out{all.data + part.row * all.ld + column, all.ld};
-  multiply_part(f, w, task.act, part, out, task.epilogue, f.worker(worker), weights_after(f, chunk));
+  multiply_part(f, w, task.act, part, out, task.epilogue, f.worker(worker),
+                weights_after(f, *this, chunk, chunks_));
   add_bias(f, task.bias, column, out, part.rows, width);
   const ConstRows same{out.data, out.ld};
   if (task.soft_cap > 0) f.ops->soft_cap(same, task.factor, task.soft_cap, out, 0, part.rows, width);
@@ -205,13 +211,18 @@ int64_t GatedStage::open(const Frame& f) {
   return ceil_div(parts_, chunk_parts_);
 }
 
+const uint8_t* GatedStage::weights_of(int64_t chunk) const {
+  const int64_t part = chunk * chunk_parts_;
+  return part < parts_ ? weights_at(task_.gate->packed(), cut_.part(part, rows_)) : nullptr;
+}
+
 void GatedStage::work(const Frame& f, int64_t chunk, int worker) const {
   const int64_t end = std::min(parts_, (chunk + 1) * chunk_parts_);
+  const uint8_t* after = weights_after(f, *this, chunk, ceil_div(parts_, chunk_parts_));
   for (int64_t part = chunk * chunk_parts_; part < end; ++part) {
-    // The workers take turns.
-    const int64_t next = part + 1 < end ? part + 1 : part + 1 + (f.num_workers - 1) * chunk_parts_;
-    const PackedWeight& gate = task_.gate->packed();
-    compute(f, cut_.part(part, rows_), worker, next < parts_ ? weights_at(gate, cut_.part(next, rows_)) : nullptr);
+    const bool last = part + 1 == end;
+    const uint8_t* ahead = last ? after : weights_at(task_.gate->packed(), cut_.part(part + 1, rows_));
+    compute(f, cut_.part(part, rows_), worker, ahead);
   }
 }
 

@@ -17,6 +17,12 @@ class Stage {
   // Decides the cut for this step and returns the number of chunks.
   virtual int64_t open(const Frame& frame) = 0;
   virtual void work(const Frame& frame, int64_t chunk, int worker) const = 0;
+  virtual bool has_weights() const { return false; }
+  // Where the weights of a chunk begin, as the stage was last cut; null where it has no weights or not so many chunks.
+  virtual const uint8_t* weights_of(int64_t) const { return nullptr; }
+
+  // The next stage with weights, whose first ones are fetched ahead of this one's end; null for the last.
+  const Stage* follower = nullptr;
 };
 
 // [0, units) in pieces whose sizes differ by one unit at most.
@@ -84,10 +90,11 @@ class LinearStage final : public Stage {
   LinearStage(Extent extent, std::vector<LinearTask> tasks);
   int64_t open(const Frame& frame) override;
   void work(const Frame& frame, int64_t chunk, int worker) const override;
+  bool has_weights() const override { return true; }
+  const uint8_t* weights_of(int64_t chunk) const override;
 
  private:
   size_t task_of(int64_t chunk) const;
-  const uint8_t* weights_after(const Frame& frame, int64_t chunk) const;
 
   Extent extent_;
   std::vector<LinearTask> tasks_;
@@ -106,6 +113,8 @@ class GatedStage final : public Stage {
   static size_t worker_bytes(Format gate, Format up, int64_t k);
   int64_t open(const Frame& frame) override;
   void work(const Frame& frame, int64_t chunk, int worker) const override;
+  bool has_weights() const override { return true; }
+  const uint8_t* weights_of(int64_t chunk) const override;
 
  private:
   Extent extent_;
