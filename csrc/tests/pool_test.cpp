@@ -201,6 +201,7 @@ int main() {
   several_callers();
   ranges();
   short_lives();
+  idle_uses_no_processor();
   submit_and_join();
   others_need_no_caller();
   // qemu's emulation of a user program does not survive a fork of several threads.
