@@ -56,7 +56,7 @@ bool feature(const char* name) {
   return sysctlbyname(name, &value, &size, nullptr, 0) == 0 && value != 0;
 }
 bool has_dot_products() { return feature("hw.optional.arm.FEAT_DotProd"); }
-bool has_matrix_products() { 
+bool has_matrix_products() {
   return feature("hw.optional.arm.FEAT_FP16") && feature("hw.optional.arm.FEAT_I8MM") &&
          feature("hw.optional.arm.FEAT_BF16");
 }
