@@ -1,4 +1,4 @@
-// The kernels of csrc/ops at the level neon, which the levels above it share.
+// The kernels of csrc/ops at the level neon.
 
 #define OCTAVO_ISA neon
 #include "../ops/vec_neon.h"

@@ -23,6 +23,9 @@ extern const OpKernels op_table;
 namespace neon {
 extern const OpKernels op_table;
 }
+namespace neon_dotprod {
+extern const OpKernels op_table;
+}
 #endif
 
 const OpKernels& op_kernels(Isa isa) {
@@ -32,9 +35,9 @@ const OpKernels& op_kernels(Isa isa) {
     case Isa::avx512: return avx512::op_table;
     case Isa::avx512_bf16: return avx512_bf16::op_table;
 #elif defined(__aarch64__)
-    case Isa::neon:
+    case Isa::neon: return neon::op_table;
     case Isa::neon_dotprod:
-    case Isa::neon_i8mm: return neon::op_table;
+    case Isa::neon_i8mm: return neon_dotprod::op_table;
 #endif
     default: return portable::op_table;
   }
