@@ -82,10 +82,10 @@ def _single() -> Iterator[Group]:
         yield Group(f"single {SMALL} {format}", ("decode-1", *prompts), _pair(SMALL, format), repeat=2)
     for format in ("Q8_0", "Q4_0", "BF16"):
         yield Group(f"single {MIDDLE} {format}", ("decode-1", "prompt-512"), _pair(MIDDLE, format), 2, repeat=2)
-    for shape, formats, repeat in ((LARGE, ("Q8_0", "Q4_0", "Q4_K_M", "Q6_K", "BF16"), 2),
-                                   (LARGER, ("Q8_0", "Q4_0", "Q4_K_M", "Q6_K"), 1)):  # fmt: skip
+    for shape, formats in ((LARGE, ("Q8_0", "Q4_0", "Q4_K_M", "Q6_K", "BF16")),
+                           (LARGER, ("Q8_0", "Q4_0", "Q4_K_M", "Q6_K"))):  # fmt: skip
         for format in formats:
-            yield Group(f"single {shape} {format}", ("decode-1-short", "prompt-512"), _pair(shape, format), 2, repeat)
+            yield Group(f"single {shape} {format}", ("decode-1-short", "prompt-512"), _pair(shape, format), 2, repeat=1)
 
 
 def _crowds() -> Iterator[Group]:
