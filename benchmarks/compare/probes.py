@@ -2,7 +2,7 @@
 
 Each switch is flipped alone against the base (attention on, repacked, a cache for each sequence) and kept where it is
 faster. Attention and cache do not see the weights' format: they are tried on the Q8_0 file of a shape; repacking is
-tried for each format. Shapes without trials of their own take those of the nearest one.
+tried for each format, for one request and for several. Shapes without trials of their own take those of the nearest one.
 """
 
 from __future__ import annotations
@@ -27,11 +27,16 @@ _NEAREST = {MIDDLE: SMALL, LARGER: LARGE, LONG: SMALL}
 def trials() -> list[Group]:
     """What is run: one group for each file, its contenders llama.cpp with the base and with each switch flipped."""
     found = []
-    for shape, end, formats in ((SMALL, "", ("Q8_0", "Q4_0")), (LARGE, "-short", ("Q8_0", "Q4_0", "Q4_K_M", "Q6_K"))):
+    for shape, end, users, formats in (
+        (SMALL, "", 32, ("Q8_0", "Q4_0")),
+        (LARGE, "-short", 8, ("Q8_0", "Q4_0", "Q4_K_M", "Q6_K")),
+    ):
         for format in formats:
-            flips = ("fa", "repack") if format == "Q8_0" else ("repack",)
-            found.append(_trial("single", shape, format, (f"decode-1{end}", "prompt-512"), flips))
-        found.append(_trial("crowd", shape, "Q8_0", (f"decode-32{end}",), ("fa", "kvu")))
+            first = format == "Q8_0"
+            single, crowd = (("fa", "repack"), ("fa", "kvu", "repack")) if first else (("repack",), ("repack",))
+            found.append(_trial("single", shape, format, (f"decode-1{end}", "prompt-512"), single))
+            if format != "Q6_K":
+                found.append(_trial("crowd", shape, format, (f"decode-{users}{end}",), crowd))
     return found
 
 
@@ -79,7 +84,7 @@ def settings_for(best: Best, kind: str, contender: Contender, work_kind: str) ->
         return BASE
     shape, kind = _NEAREST.get(contender.shape, contender.shape), _KINDS[kind]
     attention = best.get(f"{kind} {shape} Q8_0 {work_kind}", ())
-    weights = best.get(f"single {shape} {contender.format} {work_kind}", ())
+    weights = best.get(f"{kind} {shape} {contender.format} {work_kind}", ())
     return (*(s for s in attention if s[0] != "repack"), *(s for s in weights if s[0] == "repack"))
 
 
