@@ -2,7 +2,7 @@
 
 Each switch is flipped alone against the base (attention on, repacked, a cache for each sequence) and kept where it is
 faster. Attention and cache do not see the weights' format: they are tried on the Q8_0 file of a shape; repacking is
-tried for each format, for one request and for several. Shapes without trials of their own take those of the nearest one.
+tried for each format, for one request and for several. Shapes without trials of their own take those of the nearest.
 """
 
 from __future__ import annotations
