@@ -155,7 +155,7 @@ def attention_cases(rng: np.random.Generator) -> Iterator[Case]:
     """One row of a long context whose last tokens are computed, beside a short prompt."""
     shapes = ((1, 1, 16), (2, 3, 64), (1, 8, 128))
     for number, (kv_heads, group, head_dim) in enumerate(shapes):
-        for dtype in ("f32", "f16", "bf16"):
+        for dtype in ("f32", "f16", "bf16", "int8"):
             window, cap, sinks = ((None, None, False), (100, 20.0, False), (None, None, True))[number]
             yield _attention(rng, KvLayout((KvGroup("all", window),), (0,), (0,), 1, kv_heads, head_dim, dtype, 16),
                              group, cap, sinks)  # fmt: skip

@@ -98,18 +98,22 @@ void check_close(const std::vector<float>& got, const std::vector<float>& want, 
 
 using Run = std::function<std::vector<float>(const OpKernels& ops)>;
 
-// One op on all levels: near the reference, and every level like the first.
-void check_levels(const Case& c, float tolerance, const Run& run, Isa apart = Isa::portable) {
+// One op on all levels: near the reference, and every level like the first, but for those with arithmetic of their own.
+template <class Own>
+void check_levels(const Case& c, float tolerance, const Own& own, float own_tolerance, const Run& run) {
   const std::vector<float> want = c.floats("out");
   std::vector<float> first;
   for (Isa isa : op_levels()) {
-    if (isa == apart && isa != Isa::portable) continue;  // has a contract of its own
     const std::string what = std::string(isa_name(isa)) + ": " + c.line;
     const std::vector<float> got = run(op_kernels(isa));
-    check_close(got, want, tolerance, what);
+    check_close(got, want, own(isa) ? own_tolerance : tolerance, what);
+    if (own(isa)) continue;
     if (first.empty()) first = got;
     check_same_bits(first, got, what + ", beside the portable level");
   }
+}
+void check_levels(const Case& c, float tolerance, const Run& run) {
+  check_levels(c, tolerance, [](Isa) { return false; }, tolerance, run);
 }
 
 std::vector<float> product(Isa isa, const PackedWeight& weight, const std::vector<float>& x, int64_t rows) {
@@ -203,7 +207,10 @@ struct AttentionWorld {
   explicit AttentionWorld(const Case& c)
       : c(c), lengths(c.values<int32_t>("lengths")), before(c.values<int32_t>("before")), kv_heads(c.whole("kv_heads")),
         group(c.whole("group")), head_dim(c.whole("head_dim")),
-        type(c.text("dtype") == "f32" ? KvType::f32 : c.text("dtype") == "f16" ? KvType::f16 : KvType::bf16) {
+        type(c.text("dtype") == "f32"    ? KvType::f32
+             : c.text("dtype") == "f16"  ? KvType::f16
+             : c.text("dtype") == "bf16" ? KvType::bf16
+                                         : KvType::int8) {
     for (size_t r = 0; r < lengths.size(); r++) {
       for (int32_t i = 0; i < lengths[r]; i++) positions.push_back(before[r] + i);
       starts.push_back(int32_t(positions.size()));
@@ -241,8 +248,8 @@ struct AttentionWorld {
     std::vector<float> partials(size_t(plan.num_partials * attention_partial_floats(heads, head_dim)));
     const Aligned workspace = aligned(size_t(attention_workspace_floats(head_dim)) * sizeof(float));
     const AttentionCall call{q.data(), heads * head_dim, out.data(), heads * head_dim, view(), table.data(), table_width,
-                             positions.data(), plan.entries.data(), int32_t(heads), int32_t(window), c.real("scale"), c.real("cap"),
-                             sinks.empty() ? nullptr : sinks.data(), partials.data()};
+                             positions.data(), plan.entries.data(), int32_t(heads), int32_t(window), c.real("scale"),
+                             c.real("cap"), sinks.empty() ? nullptr : sinks.data(), partials.data()};
     ops.attention(call, plan.items.data(), 0, int64_t(plan.items.size()) * kv_heads,
                   reinterpret_cast<float*>(workspace.get()));
     ops.attention_merge(call, plan.merges.data(), 0, int64_t(plan.merges.size()) * heads);
@@ -252,16 +259,14 @@ struct AttentionWorld {
 
 void check_attention(const Case& c) {
   AttentionWorld world(c);
-  const auto run = [&](const OpKernels& ops) {
+  const float tolerance = world.type == KvType::int8 ? 4e-4f : 5e-6f;
+  const auto own = [&](Isa isa) { return world.type == KvType::bf16 && isa == Isa::avx512_bf16; };
+  check_levels(c, tolerance, own, 2e-2f, [&](const OpKernels& ops) {
     world.store(ops);
     const std::vector<float> out = world.attend(ops, 1);
     check_same_bits(out, world.attend(ops, 16), c.line + ", split over 16 workers");
     return out;
-  };
-  const bool pairs = world.type == KvType::bf16;  // a level that multiplies pairs of bf16 rounds queries, too
-  check_levels(c, 5e-6f, run, pairs ? Isa::avx512_bf16 : Isa::portable);
-  for (Isa isa : op_levels())
-    if (pairs && isa == Isa::avx512_bf16) check_close(run(op_kernels(isa)), c.floats("out"), 2e-2f, "pairs: " + c.line);
+  });
 }
 
 void check_sample(const Case& c) {
