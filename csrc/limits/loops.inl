@@ -9,7 +9,7 @@ namespace OCTAVO_ISA {
 namespace {
 
 // Independent sums: enough to cover the latency of a multiply-add, few enough to stay in registers.
-constexpr int sums = num_vector_registers >= 32 ? 12 : 5;
+constexpr int sums = num_vector_registers >= 32 ? 10 : 5;
 constexpr int streams = kLimitStreams;
 constexpr int64_t prefetch_lines = 16;
 
@@ -70,6 +70,9 @@ void copy(const uint8_t* from, uint8_t* to, int64_t bytes) {
 
 uint64_t multiply_int8(int64_t rounds) {
   const Operands given = operands();
+  int8_t fours[4 * sums];  // the compiler may keep these in registers: only the line is read in every round
+  forget(&given);
+  std::memcpy(fours, given.fours, sizeof fours);
   Vi sum[sums];
   each<sums>(OCTAVO_BODY(i) { sum[decltype(i)::value] = i_set1(decltype(i)::value); });
   for (int64_t round = 0; round < rounds; ++round) {
@@ -77,7 +80,7 @@ uint64_t multiply_int8(int64_t rounds) {
     const Vb line = b_load(given.bytes);
     each<sums>(OCTAVO_BODY(i) {
       constexpr int n = decltype(i)::value;
-      sum[n] = dot4<false>(sum[n], line, given.fours + 4 * n);
+      sum[n] = dot4<false>(sum[n], line, fours + 4 * n);
     });
   }
   each<sums - 1>(OCTAVO_BODY(i) { sum[0] = i_add(sum[0], sum[decltype(i)::value + 1]); });
