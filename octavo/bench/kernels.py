@@ -18,7 +18,19 @@ from octavo.backends.cpu.cost import Cost, StepShape, product_cost
 from octavo.backends.cpu.limits import MEMORY_BYTES, LimitLoops, MachineLimits, median_limits
 from octavo.backends.cpu.program import CpuProgram
 from octavo.backends.cpu.weights import CpuWeight
-from octavo.backends.ops import F32, I32, Forward, KvLayout, Ops, ProgramLimits, RopeSpec, SampleRows, StepInputs, Value
+from octavo.backends.ops import (
+    F32,
+    I32,
+    KV_BYTES,
+    Forward,
+    KvLayout,
+    Ops,
+    ProgramLimits,
+    RopeSpec,
+    SampleRows,
+    StepInputs,
+    Value,
+)
 from octavo.base.errors import ConfigError
 from octavo.base.types import KvGroup
 from octavo.bench.limit import limit_s
@@ -184,7 +196,7 @@ def attention(
 ) -> Trial:
     """Attention of `rows` rows that compute `tokens` each after `context` - `tokens` others, over several layers."""
     num_heads, kv_heads, head_dim = heads
-    per_layer = rows * context * 2 * kv_heads * head_dim * (4 if dtype == "f32" else 2)
+    per_layer = rows * context * _layout(heads, 1, dtype).page_bytes // _PAGE
     layers = max(1, min(16, WORKING_SET // per_layer))
     pages = -(-context // _PAGE)
     kv = backend.allocate_kv(_layout(heads, layers, dtype), rows * pages)
@@ -302,9 +314,11 @@ class Choice:
     shapes: tuple[str, ...]
     formats: tuple[str, ...]
     rows: tuple[int, ...]
+    kv_dtype: str = "bf16"
 
     def __post_init__(self) -> None:
-        for given, known, name in ((self.kinds, KINDS, "--kinds"), (self.formats, FORMATS, "--formats")):
+        for given, known, name in ((self.kinds, KINDS, "--kinds"), (self.formats, FORMATS, "--formats"),
+                                   ((self.kv_dtype,), tuple(KV_BYTES), "--kv-cache-dtype")):  # fmt: skip
             for value in given:
                 if value not in known:
                     raise ConfigError(f"{name} {value!r}: give one of {', '.join(known)}.")
@@ -342,7 +356,7 @@ def trials(backend: CpuBackend, choice: Choice) -> Iterator[Trial]:
         heads = HEADS[name]
         if "attention" in choice.kinds:
             for rows, tokens, context in ((1, 1, 1024), (1, 1, 8192), (32, 1, 1024), (1, 512, 512), (1, 512, 4096)):
-                yield attention(backend, heads, "f16", rows, tokens, context)
+                yield attention(backend, heads, choice.kv_dtype, rows, tokens, context)
         width, vocab = MATRICES[name][0][1], MATRICES[name][-1][0]
         for rows in choice.rows:
             if "rows" in choice.kinds:

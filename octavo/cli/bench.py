@@ -159,6 +159,7 @@ def _kernel_options(parser: Parser) -> None:
            help="rows of activations (default: 1,8,32,64,512)")  # fmt: skip
     option("--kinds", type=_names, default=(), metavar="NAMES",
            help="products, attention, rows, sampling (default: all)")  # fmt: skip
+    option("--kv-cache-dtype", default="bf16", metavar="TYPE", help="of attention's pages (default: %(default)s)")
     option("--rounds", type=int, default=5, metavar="N", help="of loop and kernel (default: %(default)s)")
     option("--threads", "-t", type=int, metavar="N", help="worker threads (default: physical cores)")
     option("--isa", metavar="LEVEL", help="a lower instruction-set level than the machine's")
@@ -169,7 +170,8 @@ def _measure_each_kernel(options: argparse.Namespace) -> None:
     from octavo.bench import kernels
     from octavo.bench.report import write_json
 
-    choice = kernels.Choice(options.kinds or kernels.KINDS, options.shapes, options.formats, options.rows)
+    choice = kernels.Choice(options.kinds or kernels.KINDS, options.shapes, options.formats, options.rows,
+                            options.kv_cache_dtype)  # fmt: skip
     shown = options.json != "-"
     if shown:
         print(kernels.HEAD, flush=True)

@@ -43,6 +43,7 @@ def test_products_of_the_command_line(
         (["--formats", "Q9_9"], "Q9_9"),
         (["--kinds", "magic"], "products, attention"),
         (["--isa", "avx9000"], "avx9000"),
+        (["--kv-cache-dtype", "q3"], "q3"),
         (["--rounds", "0"], "rounds must be at least 1"),
         (["--json", "/no/such/folder/x.json"], "/no/such/folder"),
     ],
@@ -62,15 +63,17 @@ def test_the_other_kinds_run() -> None:
     found = [
         kernels.attention(backend, (4, 2, 64), "f16", rows=2, tokens=1, context=48),
         kernels.attention(backend, (4, 2, 64), "f16", rows=1, tokens=20, context=50),
+        kernels.attention(backend, (4, 2, 64), "int8", rows=1, tokens=1, context=48),
         *kernels.row_operations(backend, 128, 5),
         *kernels.sampling(backend, 300, 2),
     ]
     assert [trial.rows for trial in found[:2]] == [2, 20]
     assert found[0].cost == Cost(2 * 48 * 2 * 2 * 64 * 2, 2 * 48 * 4 * 4 * 64)
     assert found[1].cost == Cost(50 * 2 * 2 * 64 * 2, sum(range(31, 51)) * 4 * 4 * 64)
-    assert [trial.kernel for trial in found[2:6]] == ["rmsnorm", "rope", "gated", "add"]
-    assert found[5].cost.nbytes == 3 * 5 * 128 * 4
+    assert found[2].cost == Cost(48 * 2 * 2 * (64 + 2), 48 * 4 * 4 * 64, "int8")
+    assert [trial.kernel for trial in found[3:7]] == ["rmsnorm", "rope", "gated", "add"]
+    assert found[6].cost.nbytes == 3 * 5 * 128 * 4
     assert all(trial.run() > 0 for trial in found)
-    measured = kernels.measure(found[2], LimitLoops(backend), 1)
+    measured = kernels.measure(found[3], LimitLoops(backend), 1)
     assert measured.gop_per_s == 0 and measured.fraction == pytest.approx(measured.gb_per_s / measured.limit_gb_per_s)
     assert "rmsnorm" in kernels.line(measured)

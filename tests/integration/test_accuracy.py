@@ -18,6 +18,7 @@ import pytest
 
 from octavo.backends.ops import F32
 from octavo.backends.reference import ReferenceBackend
+from octavo.models.spec import KvDtype
 from tests.models.requantized import DEMO, Model, Text, demo, demo_texts, load
 
 pytest.importorskip("octavo._kernels", reason="CPU BACKEND ABSENT: the extension octavo._kernels is not built")
@@ -30,6 +31,7 @@ GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "demo_perplexity.jso
 TOLERANCE = 1e-3  # of perplexity
 QUANTIZED = ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"]
 FLOATS = ["F32", "F16", "BF16"]
+DEFAULT_KV: dict[str, KvDtype] = {"F32": "f32", "F16": "f16"}  # others: bf16
 ROWS = [1, 2, 7, 16, 17, 64, 512]
 
 
@@ -89,7 +91,7 @@ def test_perplexity_of_stories260k(format: str, shared_data: Path) -> None:
 
 
 def logits(model: Model, tokens: Sequence[int], chunk: int) -> F32:
-    return model.logits([tokens], chunk=chunk, kv_dtype="f16")[0]
+    return model.logits([tokens], chunk=chunk, kv_dtype="bf16")[0]
 
 
 def check_equal(format: str, isa: str, threads: Sequence[int], rows: Sequence[int], length: int) -> None:
@@ -103,7 +105,7 @@ def check_equal(format: str, isa: str, threads: Sequence[int], rows: Sequence[in
             whole = found if whole is None else whole
             assert np.array_equal(found, whole), f"{count} rows, {number} threads"
         lengths = [length, 33, 5, length // 2, 1]
-        together = model.logits([tokens[:own] for own in lengths], chunk=40, kv_dtype="f16")
+        together = model.logits([tokens[:own] for own in lengths], chunk=40, kv_dtype="bf16")
         for own, found in zip(lengths, together, strict=True):
             assert whole is not None and np.array_equal(found, whole[:own]), f"batched, {number} threads"
 

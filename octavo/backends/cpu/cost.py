@@ -34,6 +34,7 @@ from octavo.weights.geometry import row_nbytes, tensor_nbytes
 
 Arithmetic = Literal["f32", "bf16", "int8"]
 _KINDS: dict[int, Arithmetic] = {0: "f32", 1: "bf16", 2: "int8"}  # by what the kernels call the activations' kind
+_BY_KV: dict[str, Arithmetic] = {"bf16": "bf16", "int8": "int8"}  # what attention multiplies, at the fastest level
 
 # Additions and multiplications per value that is made; a square root, an exponential or a rounding counts as one.
 _PER_VALUE: dict[type[Instruction], int] = {
@@ -122,7 +123,7 @@ def _attention(instruction: Attention, shape: StepShape) -> Cost:
         first = context - tokens + 1  # keys that the row's first token sees
         visible += _sum_of_least(first, context, window)
     products = 4 * instruction.num_heads * layout.head_dim  # q.k and p.v, two operations each
-    return Cost(reads * _token_bytes(layout), visible * products)
+    return Cost(reads * _token_bytes(layout), visible * products, _BY_KV.get(layout.dtype, "f32"))
 
 
 def _sum_of_least(first: int, last: int, window: int) -> int:
