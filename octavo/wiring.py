@@ -98,6 +98,7 @@ def build_core(args: EngineArgs) -> tuple[EngineCore, ModelInfo]:
                 "kv_cache_dtype": model.layout.dtype,
                 "backend": model.backend.name,
                 "max_num_seqs": limits.max_num_seqs,
+                "weight_bytes": plan.weights_bytes,
                 "notes": plan.notes,
             },
         )

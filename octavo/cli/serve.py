@@ -10,6 +10,7 @@ import logging
 import socket
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from octavo.base.errors import ConfigError
@@ -34,6 +35,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     option("--cors-origins", "--allowed-origins", type=origins, default=("*",), metavar="ORIGINS",
            help="web pages whose scripts may ask, e.g. https://a.example,https://b.example (default: *, all; "
            "none: only the chat page)")  # fmt: skip
+    option(
+        "--tool-call-parser",
+        type=_parser("tool_call_parser"),
+        default="auto",
+        metavar="NAME",
+        help="format of the model's tool calls (default: auto, what its chat template shows; none: not parsed)",
+    )
+    option(
+        "--reasoning-parser",
+        type=_parser("reasoning_parser"),
+        default="auto",
+        metavar="NAME",
+        help="tags of the model's reasoning (default: auto, what its chat template shows; none: not parsed)",
+    )
+    option("--enable-auto-tool-choice", action="store_true", help=argparse.SUPPRESS)  # vLLM's: always on here
     option("--drain-timeout", type=seconds, default=30.0, metavar="SECONDS",
            help="how long running answers may take after SIGTERM (default: %(default)s)")  # fmt: skip
     option("--log-level", default="info", choices=("debug", "info", "warning", "error"))
@@ -46,6 +62,21 @@ def port(text: str) -> int:
     if not 0 <= number <= 65535:
         raise argparse.ArgumentTypeError(f"{text} is no port: ports go from 0 to 65535")
     return number
+
+
+def _parser(which: str) -> Callable[[str], str]:
+    """Checks the name of a parser, and loads them only if one is named."""
+
+    def check(name: str) -> str:
+        from octavo.text import answer
+
+        try:
+            checked: str = getattr(answer, which)(name)
+        except ConfigError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+        return checked
+
+    return check
 
 
 def seconds(text: str) -> float:
@@ -103,6 +134,8 @@ def _answer(
         cors_origins=options.cors_origins,
         drain_timeout_s=options.drain_timeout,
         access_log=options.access_log,
+        reasoning_parser=options.reasoning_parser,
+        tool_call_parser=options.tool_call_parser,
     )
     app = create_app(engine, settings)
     _announce(engine, options.host, number, time.monotonic() - begin)

@@ -9,12 +9,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from octavo.base.errors import InvalidRequestError
+from octavo.base.errors import ConfigError
 from octavo.text.calls import FORMATS, CallArguments, CallBegin, CallFormat, CallParser, Event, Said, format_of_template
 from octavo.text.reasoning import MISTRAL, THINK, ReasoningFormat, ReasoningSplitter, reasoning_of_template
 
 T = TypeVar("T")
 REASONING_FORMATS = {"think": THINK, "mistral": MISTRAL}
+# vLLM's names of parsers that mean one of these formats.
+REASONING_ALIASES = dict.fromkeys(
+    ("deepseek_r1", "deepseek_v3", "qwen3", "glm45", "glm47", "nemotron_v3", "olmo3"), "think"
+)
+CALL_ALIASES = {
+    "glm45": "glm4",
+    "glm47": "glm4",
+    "granite-20b-fc": "granite_20b",
+    "hunyuan_a13b": "jamba",
+    "internlm": "internlm2",
+    "llama4_pythonic": "pythonic",
+    "phi4_mini_json": "phi4_mini",
+    "qwen3_json": "hermes",
+    "qwen3_xml": "qwen3_coder",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +61,11 @@ class AnswerFormats:
         """What a chat template shows, unless a name (or "none") says otherwise.
 
         Raises:
-            InvalidRequestError: a name that no format has.
+            ConfigError: a name that no format has.
         """
         return cls(
-            _chosen("reasoning parser", reasoning, REASONING_FORMATS, reasoning_of_template(source)),
-            _chosen("tool-call parser", calls, FORMATS, format_of_template(source)),
+            _chosen(reasoning_parser(reasoning), REASONING_FORMATS, reasoning_of_template(source)),
+            _chosen(tool_call_parser(calls), FORMATS, format_of_template(source)),
         )
 
     def reader(self, prompt: str, tools: Sequence[Mapping[str, Any]] | None) -> AnswerReader:
@@ -59,14 +74,28 @@ class AnswerFormats:
         return AnswerReader(self, prompt, tools)
 
 
-def _chosen(what: str, name: str, known: Mapping[str, T], found: T | None) -> T | None:
-    if name == "auto":
-        return found
-    if name == "none":
-        return None
-    if name not in known:
-        raise InvalidRequestError(f"No {what} {name!r}: choose one of auto, none, {', '.join(sorted(known))}.")
-    return known[name]
+def reasoning_parser(name: str) -> str:
+    """The name of a reasoning format, "auto" or "none", from one of its names; see `tool_call_parser`."""
+    return _checked("reasoning parser", name, REASONING_FORMATS, REASONING_ALIASES)
+
+
+def tool_call_parser(name: str) -> str:
+    """
+    Raises:
+        ConfigError: a name that no format has; it lists those there are.
+    """
+    return _checked("tool-call parser", name, FORMATS, CALL_ALIASES)
+
+
+def _checked(what: str, name: str, known: Mapping[str, object], aliases: Mapping[str, str]) -> str:
+    name = aliases.get(name, name)
+    if name not in ("auto", "none") and name not in known:
+        raise ConfigError(f"There is no {what} {name!r}: choose one of auto, none, {', '.join(sorted(known))}.")
+    return name
+
+
+def _chosen(name: str, known: Mapping[str, T], found: T | None) -> T | None:
+    return found if name == "auto" else None if name == "none" else known[name]
 
 
 class AnswerReader:

@@ -19,7 +19,7 @@ _NOT_DONE = ("container", "context_management", "mcp_servers", "output_config", 
 
 
 class Tool(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
     name: str
     input_schema: dict[str, Any]
     description: str | None = None
@@ -30,7 +30,7 @@ class Tool(BaseModel):
 class MessagesBody(BaseModel):
     """The fields that both routes share."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
     messages: list[dict[str, Any]]
     model: str | None = None
     system: str | list[dict[str, Any]] | None = None

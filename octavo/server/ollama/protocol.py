@@ -37,7 +37,7 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {  # options that are not done, and th
 class AskBody(BaseModel):
     """The fields that generate and chat share."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
     model: str
     stream: bool = True
     format: str | dict[str, Any] | None = None

@@ -24,7 +24,7 @@ MAX_TOP_N_TOKENS = 5
 class Parameters(BaseModel):
     """`parameters` of a native request. None means: not given."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
     best_of: int | None = None
     temperature: float | None = None
     repetition_penalty: float | None = None
@@ -61,7 +61,7 @@ class Parameters(BaseModel):
 class NativeBody(BaseModel):
     """The body of /generate, /generate_stream, /tokenize and, with `stream`, of POST /."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
     inputs: str
     parameters: Parameters | None = None
     stream: bool = False
