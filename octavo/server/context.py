@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from starlette.requests import Request
 
 from octavo.base.types import AsyncEngine, Delta
 from octavo.server.metrics import Metrics
 from octavo.server.settings import ServerSettings
-from octavo.text.answer import AnswerFormats
+from octavo.text.answer import AnswerFormats, AnswerReader
+
+_TAIL = 64  # tokens of a prompt that tell whether it ends inside a thought
 
 
 @dataclass
@@ -44,6 +47,12 @@ class ServerContext:
                 calls=self.settings.tool_call_parser,
             )
         return self._formats[tools]
+
+    def reader(self, prompt: Sequence[int], tools: Sequence[Mapping[str, Any]] | None) -> AnswerReader:
+        """What tells reasoning and calls from the words of one answer to a prompt."""
+        formats = self.formats(tools=bool(tools))
+        tail = self.engine.decode(prompt[-_TAIL:]) if formats.reasoning else ""
+        return formats.reader(tail, tools)
 
     def observed(self, stream: AsyncIterator[Delta], n: int) -> AsyncIterator[Delta]:
         """The Deltas of one request's `n` completions, counted and timed as they pass."""

@@ -21,8 +21,6 @@ from octavo.server.streams import begun, close, failure, merged
 from octavo.text.answer import AnswerReader, Part, Thought, Words
 from octavo.text.calls import CallBegin
 
-_TAIL = 64  # tokens of the prompt that tell whether it ends inside a thought
-
 
 async def create(request: Request) -> Response:
     """One message, whole or as events."""
@@ -31,7 +29,7 @@ async def create(request: Request) -> Response:
     engine, tools = context.engine, body.offered_tools()
     sampling = body.sampling(engine.default_sampling())
     prompt = await _prompt(engine, body, tools)
-    reader = context.formats(tools=bool(tools)).reader(engine.decode(prompt[-_TAIL:]), tools)
+    reader = context.reader(prompt, tools)
     try:
         deltas = engine.generate(prompt, sampling)
     except PromptTooLongError as e:

@@ -19,7 +19,6 @@ from octavo.server.streams import begun, close, failure, merged
 from octavo.text.answer import AnswerReader, Part, Thought, Words
 from octavo.text.calls import CallBegin
 
-_TAIL = 64  # tokens of the prompt that tell whether it ends inside a thought
 Piece = dict[str, Any]  # what a line adds: text, thinking, tool calls
 
 
@@ -29,7 +28,7 @@ async def generate(request: Request) -> Response:
     if not body.prompt:
         return json_response(shapes.loaded(body.model) | {"response": ""})
     prompt = await aside(len(body.prompt), lambda: _generate_prompt(context.engine, body))
-    reader = None if body.raw else _reader(context, prompt, None)
+    reader = None if body.raw else context.reader(prompt, None)
     return await _answer(request, body, prompt, reader, _as_response, keeps_context=not body.raw)
 
 
@@ -41,7 +40,7 @@ async def chat(request: Request) -> Response:
     messages = plain_messages(chat_messages(body))
     size = sum(len(message["content"]) + 16 for message in messages)
     prompt = await aside(size, lambda: _chat_prompt(context.engine, body, messages))
-    reader = _reader(context, prompt, body.tools)
+    reader = context.reader(prompt, body.tools)
     return await _answer(request, body, prompt, reader, _as_message)
 
 
@@ -62,10 +61,6 @@ def _chat_prompt(engine: AsyncEngine, body: ChatBody, messages: list[dict[str, A
         continue_final_message=begun_answer,
         variables=body.variables,
     )
-
-
-def _reader(context: ServerContext, prompt: list[int], tools: list[dict[str, Any]] | None) -> AnswerReader:
-    return context.formats(tools=bool(tools)).reader(context.engine.decode(prompt[-_TAIL:]), tools)
 
 
 def _as_response(piece: Piece) -> Piece:

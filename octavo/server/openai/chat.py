@@ -20,7 +20,6 @@ from octavo.server.openai.answers import ChoiceWriter
 from octavo.server.openai.protocol import ChatRequest
 from octavo.server.streams import Usage, begun, close, collected, failure, merged
 
-_TAIL = 64  # tokens of the prompt that tell whether it ends inside a thought
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 
@@ -72,11 +71,9 @@ def _writers(
     context: ServerContext, body: ChatRequest, prompt: list[int], tools: list[dict[str, Any]] | None, n: int
 ) -> list[ChoiceWriter]:
     """What tells reasoning and calls from content, for each choice."""
-    formats = context.formats(tools=tools is not None)
-    tail = context.engine.decode(prompt[-_TAIL:]) if formats.reasoning else ""
     return [
         ChoiceWriter(
-            formats.reader(tail, tools),
+            context.reader(prompt, tools),
             first_call_only=body.parallel_tool_calls is False,
             hide_reasoning=not body.include_reasoning,
         )
