@@ -18,11 +18,12 @@ from starlette.routing import Route
 
 from octavo.base.errors import AuthenticationError, EngineDeadError, InvalidRequestError, NotFoundError, OctavoError
 from octavo.base.types import AsyncEngine
-from octavo.server import sagemaker
+from octavo.server import sagemaker, tokenizing
 from octavo.server.anthropic import messages as anthropic
 from octavo.server.context import ServerContext
 from octavo.server.dialect import Dialect, dialect_of
 from octavo.server.http import SERVER_FAILED, Disconnected, json_response
+from octavo.server.llama_cpp import routes as llama_cpp
 from octavo.server.metrics import Metrics
 from octavo.server.ollama import routes as ollama
 from octavo.server.openai import routes as openai
@@ -48,7 +49,13 @@ _PAGE_FILES = {
     "style.css": ("style.css", "text/css; charset=utf-8"),
     "icon.svg": ("icon.svg", "image/svg+xml"),
 }
-_DIALECTS: tuple[Dialect, ...] = (openai.dialect(), anthropic.dialect(), ollama.dialect(), tgi.dialect())
+_DIALECTS: tuple[Dialect, ...] = (
+    openai.dialect(),
+    anthropic.dialect(),
+    ollama.dialect(),
+    tgi.dialect(),
+    llama_cpp.dialect(),
+)
 # What may be read without an API key, besides what the dialects say of themselves.
 _OPEN_PATHS = frozenset({"/health", "/metrics", "/version", *(f"/{name}" for name in _PAGE_FILES)})
 
@@ -68,6 +75,8 @@ def create_app(engine: AsyncEngine, settings: ServerSettings | None = None) -> S
         routes=[
             *(route for dialect in _DIALECTS for route in dialect.routes),
             Route("/invocations", sagemaker.invocations, methods=["POST"]),
+            Route("/tokenize", tokenizing.tokenize, methods=["POST"]),
+            Route("/detokenize", tokenizing.detokenize, methods=["POST"]),
             Route("/health", health, methods=["GET"]),
             Route("/metrics", metrics, methods=["GET"]),
             Route("/version", version, methods=["GET"]),

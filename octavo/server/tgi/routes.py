@@ -51,9 +51,9 @@ async def health(request: Request) -> Response:
     return Response(status_code=200)
 
 
-async def tokenize(request: Request) -> Response:
+async def tokenize(request: Request, fields: dict[str, Any]) -> Response:
     """The tokens of `inputs`, with the range of characters each one covers."""
-    body = protocol.native_body(await _read(request))
+    body = protocol.native_body(fields)
     return json_response(await aside(len(body.inputs), lambda: _tokens(request, body.inputs, special=True)))
 
 
@@ -80,8 +80,7 @@ def _tokens(request: Request, text: str, *, special: bool) -> list[dict[str, Any
 
 
 def dialect() -> Dialect:
-    post = {"/generate": generate, "/generate_stream": generate_stream, "/tokenize": tokenize}
-    post |= {"/chat_tokenize": chat_tokenize}
+    post = {"/generate": generate, "/generate_stream": generate_stream, "/chat_tokenize": chat_tokenize}
     post |= dict.fromkeys(("/", "/v1", "/v1/"), compat_generate)  # wherever a client's base URL points
     get = {"/info": info, "/v1/info": info, "/v1/health": health, "/ping": health}
     routes = [Route(path, handler, methods=["POST"]) for path, handler in post.items()]
