@@ -149,9 +149,12 @@ class EngineHandle:
         request_id: str | None = None,
         priority: int = 0,
         cache_salt: str | None = None,
+        marks: Sequence[str] = (),
     ) -> AsyncIterator[Delta]:
         ids = self.encode(prompt) if isinstance(prompt, str) else prompt
-        return self.frontend.generate(ids, sampling, request_id=request_id, priority=priority, cache_salt=cache_salt)
+        return self.frontend.generate(
+            ids, sampling, request_id=request_id, priority=priority, cache_salt=cache_salt, marks=marks
+        )
 
     def default_sampling(self) -> Mapping[str, Any]:
         return self.text.defaults

@@ -31,6 +31,29 @@ def plain_messages(messages: object) -> list[dict[str, Any]]:
     return [_plain(message, f"messages[{i}]") for i, message in enumerate(messages)]
 
 
+def plain_tools(tools: object) -> list[dict[str, Any]] | None:
+    """Tools in OpenAI's shape, checked; None where there are none.
+
+    Raises:
+        InvalidRequestError: an entry that is no function with a name and a schema; `param` is its path.
+    """
+    if tools is None or tools == []:
+        return None
+    if not isinstance(tools, Sequence) or isinstance(tools, str | bytes):
+        raise InvalidRequestError("tools must be a list of objects.", param="tools")
+    for at, tool in enumerate(tools):
+        where = f"tools[{at}]"
+        function = tool.get("function") if isinstance(tool, Mapping) else None
+        if not isinstance(function, Mapping) or tool.get("type", "function") != "function":
+            raise InvalidRequestError(f"{where} must be an object of the type 'function' with a function.", param=where)
+        if not isinstance(function.get("name"), str) or not function["name"]:
+            raise InvalidRequestError(f"{where}.function must have a name.", param=f"{where}.function.name")
+        if not isinstance(function.get("parameters", {}), Mapping | None):
+            path = f"{where}.function.parameters"
+            raise InvalidRequestError(f"{path} must be a JSON schema: an object.", param=path)
+    return [{**tool, "type": "function"} for tool in tools]
+
+
 def _plain(message: object, where: str) -> dict[str, Any]:
     if not isinstance(message, Mapping):
         raise InvalidRequestError(f"{where} must be an object with role and content.", param=where)

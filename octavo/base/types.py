@@ -362,8 +362,10 @@ class AsyncEngine(Protocol):
         request_id: str | None = None,
         priority: int = 0,
         cache_salt: str | None = None,
+        marks: Sequence[str] = (),
     ) -> AsyncIterator[Delta]:
-        """Deltas of all completions, interleaved. Raises InvalidRequestError (before the first Delta) for a prompt
+        """Deltas of all completions, interleaved. `marks` are texts whose special tokens are shown, whatever
+        `skip_special_tokens` says. Raises InvalidRequestError (before the first Delta) for a prompt
         that cannot be served. Closing the iterator aborts the request and frees its pages in the same step."""
 
     def default_sampling(self) -> Mapping[str, Any]:

@@ -53,7 +53,6 @@ VLLM_OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
     "override_generation_config": ((None, {}), "Give the sampling parameters with the request."),
     "pipeline_parallel_size": ((1,), _ONE_PROCESS),
     "quantization": ((None,), _FILE_DECIDES),
-    "reasoning_parser": ((None, ""), "Reasoning is not parsed yet."),
     "rope_scaling": ((None, {}), "Change the model's config.json."),
     "rope_theta": ((None,), "Change the model's config.json."),
     "runner": (("auto", "generate"), "Models generate text."),

@@ -99,15 +99,16 @@ class Frontend:
             cache_salt=cache_salt,
         )
 
-    def open(self, request: Request) -> None:
-        """Hands a prepared request to the engine; `run` (or `generate`) yields its Deltas.
+    def open(self, request: Request, marks: Sequence[str] = ()) -> None:
+        """Hands a prepared request to the engine; `run` (or `generate`) yields its Deltas. Special tokens that occur in
+        `marks` are shown.
 
         Raises:
             InvalidRequestError: the id has come into use since.
             EngineDeadError: the engine has ended.
         """
         self._check_id(request.request_id)
-        make_text = partial(self._text, request) if request.sampling.detokenize else None
+        make_text = partial(self._text, request, marks) if request.sampling.detokenize else None
         stream = Stream(request, make_text, engine_id=f"{request.request_id}/{next(self._numbers)}")
         self._streams[request.request_id] = stream
         self._routes[stream.engine_id] = stream
@@ -140,12 +141,13 @@ class Frontend:
         if request_id in self._streams:
             raise InvalidRequestError(f"A request with the id {request_id!r} is being served.", param="request_id")
 
-    def _text(self, request: Request) -> TextSource:
+    def _text(self, request: Request, marks: Sequence[str]) -> TextSource:
         sampling = request.sampling
         return Detokenizer(
             self._tokenizer,
             skip_special_tokens=sampling.skip_special_tokens,
             spaces_between_special_tokens=sampling.spaces_between_special_tokens,
+            marks=marks,
             prompt_ids=request.prompt_ids,
         )
 
@@ -177,6 +179,7 @@ class Frontend:
         request_id: str | None = None,
         priority: int = 0,
         cache_salt: str | None = None,
+        marks: Sequence[str] = (),
     ) -> AsyncIterator[Delta]:
         """Deltas of all completions of one request, interleaved; closing the iterator aborts it.
 
@@ -187,11 +190,11 @@ class Frontend:
         if not self._client.alive:
             raise EngineDeadError("The engine has ended. Restart the server.")
         request = self.prepare(prompt_ids, sampling, request_id=request_id, priority=priority, cache_salt=cache_salt)
-        return self._deltas(request)
+        return self._deltas(request, marks)
 
-    async def _deltas(self, request: Request) -> AsyncIterator[Delta]:
+    async def _deltas(self, request: Request, marks: Sequence[str]) -> AsyncIterator[Delta]:
         await self._client.start()
-        self.open(request)
+        self.open(request, marks)
         stream = self._streams[request.request_id]
         try:
             self._ensure_pump()

@@ -14,7 +14,7 @@ from octavo.server.metrics import Metrics
 from octavo.server.settings import ServerSettings
 from octavo.text.answer import AnswerFormats, AnswerReader
 
-_TAIL = 64  # tokens of a prompt that tell whether it ends inside a thought
+_TAIL = 16  # tokens of a prompt that tell whether it ends inside a thought
 
 
 @dataclass
@@ -48,11 +48,13 @@ class ServerContext:
             )
         return self._formats[tools]
 
-    def reader(self, prompt: Sequence[int], tools: Sequence[Mapping[str, Any]] | None) -> AnswerReader:
-        """What tells reasoning and calls from the words of one answer to a prompt."""
+    def reader(
+        self, prompt: Sequence[int], tools: Sequence[Mapping[str, Any]] | None, *, begun: str = ""
+    ) -> AnswerReader:
+        """What tells reasoning and calls from the words of one answer to a prompt, which may have `begun` it."""
         formats = self.formats(tools=bool(tools))
         tail = self.engine.decode(prompt[-_TAIL:]) if formats.reasoning else ""
-        return formats.reader(tail, tools)
+        return formats.reader(tail, tools, begun=begun)
 
     def observed(self, stream: AsyncIterator[Delta], n: int) -> AsyncIterator[Delta]:
         """The Deltas of one request's `n` completions, counted and timed as they pass."""

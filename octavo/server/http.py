@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -25,7 +26,7 @@ Body = TypeVar("Body", bound=BaseModel)
 T = TypeVar("T")
 ErrorShape = Callable[[OctavoError], dict[str, Any]]
 _LONG_TEXT = 16384  # characters: a few milliseconds of tokenizing
-_MARK = "\x00text\x00"  # in no name or id
+_MARK = uuid.uuid4().hex  # of this process: nobody can send it
 SERVER_FAILED = "The server failed on this request; its log has the details."
 
 

@@ -68,10 +68,10 @@ class AnswerFormats:
             _chosen(tool_call_parser(calls), FORMATS, format_of_template(source)),
         )
 
-    def reader(self, prompt: str, tools: Sequence[Mapping[str, Any]] | None) -> AnswerReader:
-        """A reader for one answer to a rendered prompt (its last few hundred characters will do). Calls are looked for
-        only if there are tools."""
-        return AnswerReader(self, prompt, tools)
+    def reader(self, prompt: str, tools: Sequence[Mapping[str, Any]] | None, *, begun: str = "") -> AnswerReader:
+        """A reader for one answer to a rendered prompt (its last few characters will do). Calls are looked for only if
+        there are tools; `begun` is the part of the answer that the prompt has already."""
+        return AnswerReader(self, prompt, tools, begun)
 
 
 def reasoning_parser(name: str) -> str:
@@ -99,25 +99,31 @@ def _chosen(name: str, known: Mapping[str, T], found: T | None) -> T | None:
 
 
 class AnswerReader:
-    """Feed it the pieces of one answer, then call `finish` once."""
+    """Feed it the pieces of one answer, the last one as such. `marks` are the texts that it looks for: if they are
+    special tokens, they must be part of what it is fed."""
 
-    def __init__(self, formats: AnswerFormats, prompt: str, tools: Sequence[Mapping[str, Any]] | None) -> None:
+    def __init__(
+        self, formats: AnswerFormats, prompt: str, tools: Sequence[Mapping[str, Any]] | None, begun: str
+    ) -> None:
         thoughts = formats.reasoning
-        self._splitter = ReasoningSplitter(thoughts, inside=thoughts.open_after(prompt)) if thoughts else None
+        self._splitter = ReasoningSplitter(thoughts, inside=thoughts.open_after(prompt, begun)) if thoughts else None
         self._parser = CallParser(formats.calls, tools) if tools and formats.calls else None
+        tags = (thoughts.begin, thoughts.end) if thoughts else ()
+        self.marks: tuple[str, ...] = (*tags, *(formats.calls.marks if tools and formats.calls else ()))
 
     @property
     def num_calls(self) -> int:
         return self._parser.num_calls if self._parser else 0
 
-    def feed(self, text: str) -> list[Part]:
-        """What is certain after this piece."""
+    def feed(self, text: str, *, last: bool = False) -> list[Part]:
+        """What is certain after this piece; all of the rest after the last one."""
         if self._splitter is None:
-            return self._content(text)
-        return [part for kind, piece in self._splitter.feed(text) for part in self._parts(kind, piece)]
+            parts = self._content(text)
+        else:
+            parts = [part for kind, piece in self._splitter.feed(text) for part in self._parts(kind, piece)]
+        return parts + self._rest() if last else parts
 
-    def finish(self) -> list[Part]:
-        """The rest, at the end of the answer."""
+    def _rest(self) -> list[Part]:
         parts: list[Part] = []
         if self._splitter is not None:
             parts += [part for kind, piece in self._splitter.finish() for part in self._parts(kind, piece)]

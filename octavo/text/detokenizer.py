@@ -19,7 +19,8 @@ class Detokenizer:
 
     `prompt_ids` are the tokens before: after a prompt with text no leading space is removed, and a character that the
     prompt left incomplete is completed by the first tokens. With `spaces_between_special_tokens` off, a special token
-    that follows another is written as in the vocabulary, without the spaces its text may stand for.
+    that follows another is written as in the vocabulary, without the spaces its text may stand for. Special tokens
+    whose text occurs in one of `marks` are never hidden.
     """
 
     def __init__(
@@ -28,11 +29,12 @@ class Detokenizer:
         *,
         skip_special_tokens: bool = True,
         spaces_between_special_tokens: bool = True,
+        marks: Sequence[str] = (),
         prompt_ids: Sequence[int] = (),
     ) -> None:
         self._table = tokenizer.id_bytes()
         self._tokenizer = tokenizer
-        self._hidden = tokenizer.special_ids if skip_special_tokens else frozenset()
+        self._hidden = tokenizer.special_ids - tokenizer.special_in(marks) if skip_special_tokens else frozenset()
         self._raw_specials = not (spaces_between_special_tokens or skip_special_tokens)
         self._last_added = False
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")

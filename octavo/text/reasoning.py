@@ -21,9 +21,12 @@ class ReasoningFormat:
     ended_by: tuple[str, ...] = ()
     drop_stray_end: bool = False
 
-    def open_after(self, prompt: str) -> bool:
-        """Whether a prompt leaves the model inside a thought."""
-        return prompt.rfind(self.begin) > prompt.rfind(self.end)
+    def open_after(self, prompt: str, begun: str = "") -> bool:
+        """Whether a prompt leaves the model inside a thought: its end, or the answer that was `begun` in it, opens one.
+        Tags that somebody else has written mean nothing."""
+        if begun:
+            return begun.rfind(self.begin) > begun.rfind(self.end)
+        return prompt.rstrip().endswith(self.begin)
 
 
 THINK = ReasoningFormat("<think>", "</think>", ended_by=("<tool_call>",))

@@ -119,6 +119,11 @@ class Tokenizer:
         """The token as written in the vocabulary; "" for an id outside the table."""
         return self._vocabulary.texts[id] if 0 <= id < self.vocab_size else ""
 
+    def special_in(self, texts: Sequence[str]) -> frozenset[int]:
+        """The special tokens that some of these texts contain; the ends of an answer are never among them."""
+        candidates = self.special_ids - self.eos_token_ids if texts else frozenset()
+        return frozenset(id for id in candidates if any(self.token_text(id) in text for text in texts))
+
     def token_to_id(self, token: str) -> int | None:
         """The id of a token given as written in the vocabulary, or None."""
         return self._ids.get(token)

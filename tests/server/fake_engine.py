@@ -9,7 +9,7 @@ from typing import Any
 
 from octavo.base.errors import ChatTemplateError, PromptTooLongError
 from octavo.base.sampling import SamplingParams
-from octavo.base.types import Delta, EngineStats, ModelInfo, TokenLogprobs
+from octavo.base.types import Delta, EngineStats, FinishReason, ModelInfo, TokenLogprobs
 
 CONTEXT = 64
 
@@ -24,6 +24,8 @@ class FakeEngine:
         self.open_streams = 0
         self.started = 0
         self.fail_after: int | None = None
+        self.finish_reason: FinishReason = "length"
+        self.stop_reason: int | str | None = None
         self.raise_after: int | None = None
         self.encoded_in: list[threading.Thread] = []
         self.info = ModelInfo("fake", "fake", 1_000_000, CONTEXT, 0x110000, "F32", "fp-test")
@@ -88,11 +90,12 @@ class FakeEngine:
         request_id: str | None = None,
         priority: int = 0,
         cache_salt: str | None = None,
+        marks: Sequence[str] = (),
     ) -> AsyncIterator[Delta]:
         ids = self.encode(prompt) if isinstance(prompt, str) else list(prompt)
         if len(ids) >= CONTEXT:
             raise PromptTooLongError(len(ids), CONTEXT)
-        self.last_sampling = sampling
+        self.last_sampling, self.last_marks = sampling, tuple(marks)
         answer = self.shouted(self.decode(ids))[: sampling.max_tokens or CONTEXT - len(ids)]
         self.open_streams += 1
         self.started += 1
@@ -121,7 +124,8 @@ class FakeEngine:
             token_ids=(ord(char),),
             logprobs=(entry,) if sampling.logprobs is not None else (),
             prompt_logprobs=prompt_entries,
-            finish_reason="length" if last else None,
+            finish_reason=self.finish_reason if last else None,
+            stop_reason=self.stop_reason if last else None,
             num_prompt_tokens=len(ids),
             num_cached_tokens=2,
             num_output_tokens=at + 1,

@@ -72,6 +72,29 @@ def test_tools_are_called(client: anthropic.Anthropic) -> None:
     assert [(block.type, block.input) for block in message.content] == [("tool_use", {"A": 1})]
 
 
+def test_why_an_answer_ended(client: anthropic.Anthropic, engine: FakeEngine) -> None:
+    engine.finish_reason = "stop"
+    assert said(client, "a").stop_reason == "end_turn"
+    assert said(client, CALL, tools=TOOLS).stop_reason == "tool_use"
+    engine.stop_reason = "x"
+    answer = said(client, "a", stop_sequences=["x"])
+    assert (answer.stop_reason, answer.stop_sequence) == ("stop_sequence", "x")
+
+
+def test_one_call_where_they_may_not_be_parallel(client: anthropic.Anthropic) -> None:
+    two = '<tool_call>{"name":"f"}<tool_call>{"name":"f"}'
+    assert len(said(client, two, tools=TOOLS).content) == 2
+    one = {"type": "auto", "disable_parallel_tool_use": True}
+    assert len(said(client, two, tools=TOOLS, tool_choice=one).content) == 1
+
+
+def test_a_stream_begins_before_its_first_block_is_whole(engine: FakeEngine) -> None:
+    body = {"max_tokens": 9, "stream": True, "tools": TOOLS, "messages": [{"role": "user", "content": "<tool_call>"}]}
+    with TestClient(create_app(engine)) as http:
+        text = http.post("/v1/messages", json=body).text
+    assert text.index("message_start") < text.index("ping") < text.index("message_delta")
+
+
 def test_reasoning_is_a_block_of_its_own(client: anthropic.Anthropic) -> None:
     answer = said(client, "<think>hm</think>yes")
     assert [(b.type, getattr(b, "thinking", None) or b.text) for b in answer.content] == [
@@ -132,6 +155,8 @@ def test_tokens_are_counted(client: anthropic.Anthropic) -> None:
         ({"messages": USER, "max_tokens": 5, "tools": TOOLS, "tool_choice": {"type": "any"}}, "tool_choice"),
         ({"messages": USER, "max_tokens": 5, "tools": [{"type": "bash_1", "name": "b", "input_schema": {}}]}, "bash_1"),
         ({"messages": USER, "max_tokens": 5, "stop_sequences": [" "]}, "stop_sequences"),
+        ({"messages": USER, "max_tokens": 5, "thinking": {"type": "enabled", "budget_tokens": 1024}}, "budget_tokens"),
+        ({"messages": USER, "max_tokens": 5, "thinking": {"type": "x"}}, "thinking.type"),
     ],
 )
 def test_what_is_refused_is_named(engine: FakeEngine, body: dict[str, Any], word: str) -> None:

@@ -43,6 +43,7 @@ def test_a_call_takes_the_place_of_the_content(client: openai.OpenAI, engine: Fa
     choice = asked(client, CALL, tools=TOOLS).choices[0]
     assert engine.last_tools == TOOLS
     assert choice.message.content is None
+    assert set(engine.last_marks) == {"<think>", "</think>", "<tool_call>", "</tool_call>"}
     call = choice.message.tool_calls[0]
     assert (call.type, call.function.name, json.loads(call.function.arguments)) == ("function", "f", {"a": 1})
     assert call.id.startswith("call_")
@@ -61,6 +62,13 @@ def test_streamed_pieces_add_up_to_the_call(client: openai.OpenAI) -> None:
     assert json.loads(pieces) == {"a": 1}
     assert len(ids) == 1
     assert reasons[-1] == "length"  # the fake engine always ends so
+
+
+def test_an_answer_that_ends_with_a_call_says_so(client: openai.OpenAI, engine: FakeEngine) -> None:
+    engine.finish_reason = "stop"
+    assert asked(client, CALL, tools=TOOLS).choices[0].finish_reason == "tool_calls"
+    assert [c.choices[0].finish_reason for c in asked(client, CALL, tools=TOOLS, stream=True)][-1] == "tool_calls"
+    assert asked(client, "words", tools=TOOLS).choices[0].finish_reason == "stop"
 
 
 def test_words_and_a_call(client: openai.OpenAI) -> None:

@@ -63,6 +63,14 @@ def test_stream_has_one_event_per_token_and_ends_with_the_whole_text(http: TestC
     assert http.post("/", json={**body, "stream": True}).text.startswith("data: ")
 
 
+@pytest.mark.parametrize(("stop_reason", "said"), [(None, "eos_token"), (7, "eos_token"), ("x", "stop_sequence")])
+def test_why_an_answer_ended(http: TestClient, engine: FakeEngine, stop_reason: Any, said: str) -> None:
+    engine.finish_reason, engine.stop_reason = "stop", stop_reason
+    body = {"inputs": "ab", "parameters": {"details": True}}
+    assert http.post("/generate", json=body).json()["details"]["finish_reason"] == said
+    assert events(http.post("/generate_stream", json=body).text)[-1]["details"]["finish_reason"] == said
+
+
 def test_best_of_returns_the_best_and_the_others(http: TestClient) -> None:
     parameters = {"best_of": 2, "do_sample": True, "details": True}
     details = http.post("/generate", json={"inputs": "ab", "parameters": parameters}).json()["details"]

@@ -115,6 +115,15 @@ def test_special_tokens_are_hidden_or_shown_and_user_tokens_always_shown() -> No
     assert stream.push(ids) + stream.finish() == "<|bos|><think>hello<|eot_id|>"
 
 
+def test_special_tokens_that_are_marks_are_shown() -> None:
+    """A model's marks around a call may be special tokens: whoever looks for them must see them."""
+    mark, end = BYTE_LEVEL.token_to_id("<|bos|>"), BYTE_LEVEL.token_to_id("<|eot_id|>")
+    assert mark is not None and end is not None
+    ids = [*BYTE_LEVEL.encode("hello", add_special_tokens=False), mark, end]
+    stream = Detokenizer(BYTE_LEVEL, marks=("<|bos|>[", "<|eot_id|>"))
+    assert stream.push(ids) + stream.finish() == "hello<|bos|>"  # the end of an answer stays hidden
+
+
 class TestLeadingSpace:
     """SentencePiece's prefix goes once, at the very start of a text."""
 

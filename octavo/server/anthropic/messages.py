@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -19,7 +20,7 @@ from octavo.server.dialect import Dialect
 from octavo.server.http import aside, event_stream, json_response, read_json, until_disconnect
 from octavo.server.streams import begun, close, failure, merged
 from octavo.text.answer import AnswerReader, Part, Thought, Words
-from octavo.text.calls import CallBegin
+from octavo.text.calls import CallArguments, CallBegin
 
 
 async def create(request: Request) -> Response:
@@ -29,17 +30,18 @@ async def create(request: Request) -> Response:
     engine, tools = context.engine, body.offered_tools()
     sampling = body.sampling(engine.default_sampling())
     prompt = await _prompt(engine, body, tools)
-    reader = context.reader(prompt, tools)
+    reader = context.reader(prompt, tools, begun=_begun(body))
     try:
-        deltas = engine.generate(prompt, sampling)
+        deltas = engine.generate(prompt, sampling, marks=reader.marks)
     except PromptTooLongError as e:
         raise PromptTooLongError(e.num_tokens, e.limit, counted=e.counted) from e
     stream = merged([context.observed(deltas, 1)])
     message = shapes.new_message(context.served_name(body.model))
+    blocks = _Blocks(first_call_only=body.first_call_only)
     if body.stream:
         started = await until_disconnect(request, begun(stream))
-        return event_stream(_events(message, reader, started), shapes.error_body, encode=shapes.named_event)
-    return json_response(await until_disconnect(request, _whole(message, reader, stream)))
+        return event_stream(_events(message, blocks, reader, started), shapes.error_body, encode=shapes.named_event)
+    return json_response(await until_disconnect(request, _whole(message, blocks, reader, stream)))
 
 
 async def count_tokens(request: Request) -> Response:
@@ -66,14 +68,23 @@ async def _prompt(engine: AsyncEngine, body: MessagesBody, tools: list[dict[str,
     return await aside(sum(len(message["content"]) + 16 for message in messages), render)
 
 
+def _begun(body: MessagesBody) -> str:
+    """The part of the answer that the conversation ends with."""
+    messages, begun_answer = chat_messages(body)
+    return str(messages[-1]["content"]) if begun_answer else ""
+
+
 class _Blocks:
     """The blocks of one answer, opened and closed as its parts come."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, first_call_only: bool) -> None:
         self.content: list[dict[str, Any]] = []
+        self._first_call_only = first_call_only
 
     def add(self, part: Part) -> Iterator[dict[str, Any]]:
         """The events of one part."""
+        if self._first_call_only and isinstance(part, CallBegin | CallArguments) and part.index > 0:
+            return
         kind, key, text = _piece(part)
         last = self.content[-1] if self.content else None
         if last is None or last["type"] != kind or isinstance(part, CallBegin):
@@ -122,47 +133,50 @@ def _arguments(text: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-async def _parts(reader: AnswerReader, stream: AsyncIterator[tuple[int, Delta]]) -> AsyncIterator[tuple[Delta, Part]]:
-    """(the Delta it came with, part) of one answer; the last Delta comes at least once."""
+async def _parts(
+    reader: AnswerReader, stream: AsyncIterator[tuple[int, Delta]]
+) -> AsyncIterator[tuple[Delta, list[Part]]]:
+    """(Delta, what it adds) of one answer."""
     try:
         async for _, delta in stream:
             if delta.finish_reason == "error":
                 raise failure(delta)
-            parts = reader.feed(delta.text)
-            if delta.finish_reason is not None:
-                parts += reader.finish() or [Words("")]
-            for part in parts:
-                yield delta, part
+            yield delta, reader.feed(delta.text, last=delta.finish_reason is not None)
     finally:
         await close(stream)
 
 
 async def _whole(
-    message: dict[str, Any], reader: AnswerReader, stream: AsyncIterator[tuple[int, Delta]]
+    message: dict[str, Any], blocks: _Blocks, reader: AnswerReader, stream: AsyncIterator[tuple[int, Delta]]
 ) -> dict[str, Any]:
-    blocks, last = _Blocks(), None
-    async for delta, part in _parts(reader, stream):
+    last: Delta | None = None
+    async for delta, parts in _parts(reader, stream):
         last = delta
-        for _ in blocks.add(part) if part != Words("") else ():
-            pass
+        for part in parts:
+            deque(blocks.add(part), maxlen=0)
     assert last is not None  # every stream ends with a Delta
     facts = shapes.stop_facts(last.finish_reason, last.stop_reason, reader.num_calls)
     return message | {"content": blocks.whole(), "usage": shapes.usage_body(last, last.num_output_tokens)} | facts
 
 
 async def _events(
-    message: dict[str, Any], reader: AnswerReader, stream: AsyncIterator[tuple[int, Delta]]
+    message: dict[str, Any], blocks: _Blocks, reader: AnswerReader, stream: AsyncIterator[tuple[int, Delta]]
 ) -> AsyncIterator[bytes]:
-    blocks, last = _Blocks(), None
-    async for delta, part in _parts(reader, stream):
-        if last is None:
-            start = message | {"usage": shapes.usage_body(delta, 0)}
-            yield shapes.named_event({"type": "message_start", "message": start})
-            yield shapes.named_event({"type": "ping"})
-        last = delta
-        for data in blocks.add(part) if part != Words("") else ():
-            yield shapes.named_event(data)
-    assert last is not None
+    last: Delta | None = None
+    pieces = _parts(reader, stream)
+    try:
+        async for delta, parts in pieces:
+            if last is None:
+                start = message | {"usage": shapes.usage_body(delta, 0)}
+                yield shapes.named_event({"type": "message_start", "message": start})
+                yield shapes.named_event({"type": "ping"})
+            last = delta
+            for part in parts:
+                for data in blocks.add(part):
+                    yield shapes.named_event(data)
+    finally:
+        await close(pieces)
+    assert last is not None  # every stream ends with a Delta
     for data in blocks.close():
         yield shapes.named_event(data)
     facts = shapes.stop_facts(last.finish_reason, last.stop_reason, reader.num_calls)

@@ -42,11 +42,19 @@ class MessagesBody(BaseModel):
     @property
     def thinks(self) -> bool | None:
         """Whether reasoning is asked for; None leaves it to the model."""
-        kind = (self.thinking or {}).get("type")
+        thinking = self.thinking or {}
+        kind = thinking.get("type")
+        if thinking.get("budget_tokens") is not None:
+            raise UnsupportedError("thinking.budget_tokens cannot be kept by this server: use the type adaptive.",
+                                   param="thinking.budget_tokens")  # fmt: skip
         if kind not in (None, "enabled", "disabled", "adaptive"):
             raise InvalidRequestError(f"thinking.type must be enabled, adaptive or disabled, got {kind!r}.",
                                       param="thinking.type")  # fmt: skip
         return None if kind in (None, "adaptive") else kind == "enabled"
+
+    @property
+    def first_call_only(self) -> bool:
+        return (self.tool_choice or {}).get("disable_parallel_tool_use") is True
 
     def offered_tools(self) -> list[dict[str, Any]] | None:
         """The tools as chat templates take them; None where none may be called."""

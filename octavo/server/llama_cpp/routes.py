@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from octavo.base.errors import InvalidRequestError, UnsupportedError
-from octavo.base.messages import plain_messages
+from octavo.base.messages import plain_messages, plain_tools
 from octavo.server.context import ServerContext
 from octavo.server.dialect import Dialect
 from octavo.server.http import aside, json_response, read_json
@@ -46,7 +46,8 @@ async def apply_template(request: Request) -> Response:
     """The prompt that a conversation becomes."""
     context = ServerContext.of(request)
     body = await read_json(request, context.settings.max_body_bytes)
-    text = context.engine.render_chat_text(plain_messages(body.get("messages")), tools=body.get("tools"))
+    messages, tools = plain_messages(body.get("messages")), plain_tools(body.get("tools"))
+    text = context.engine.render_chat_text(messages, tools=tools)
     return json_response({"prompt": text})
 
 

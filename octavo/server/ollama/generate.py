@@ -40,7 +40,8 @@ async def chat(request: Request) -> Response:
     messages = plain_messages(chat_messages(body))
     size = sum(len(message["content"]) + 16 for message in messages)
     prompt = await aside(size, lambda: _chat_prompt(context.engine, body, messages))
-    reader = context.reader(prompt, body.tools)
+    begun_answer = messages[-1]["content"] if messages[-1]["role"] == "assistant" else ""
+    reader = context.reader(prompt, body.tools, begun=begun_answer)
     return await _answer(request, body, prompt, reader, _as_message)
 
 
@@ -83,7 +84,8 @@ async def _answer(
     context, clock = ServerContext.of(request), shapes.Clock()
     engine = context.engine
     sampling = body.sampling(engine.default_sampling(), engine.info.max_model_len)
-    stream = merged([context.observed(engine.generate(prompt, sampling), 1)])
+    deltas = engine.generate(prompt, sampling, marks=reader.marks if reader else ())
+    stream = merged([context.observed(deltas, 1)])
     if body.stream:
         started = await until_disconnect(request, begun(stream))
         lines = _lines(body.model, shape, _pieces(reader, started, clock), prompt if keeps_context else None, clock)
@@ -133,11 +135,10 @@ async def _pieces(
             if delta.finish_reason == "error":
                 raise failure(delta)
             clock.saw(delta)
-            parts: list[Part] = [Words(delta.text)] if reader is None else reader.feed(delta.text)
-            if reader is not None and delta.finish_reason is not None:
-                parts += reader.finish()
+            last = delta.finish_reason is not None
+            parts: list[Part] = [Words(delta.text)] if reader is None else reader.feed(delta.text, last=last)
             piece = _piece(parts, calls)
-            if delta.finish_reason is not None and (rest := calls.end()):
+            if last and (rest := calls.end()):
                 piece.setdefault("tool_calls", []).extend(rest)
             yield delta, piece
     finally:

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from octavo.base.errors import InvalidRequestError, UnsupportedError
+from octavo.base.messages import plain_tools
 from octavo.base.sampling import SamplingParams
 from octavo.server.http import validated
 
@@ -117,7 +118,7 @@ class ChatBody(AskBody):
     """POST /api/chat."""
 
     messages: list[dict[str, Any]] = []
-    tools: list[dict[str, Any]] | None = None
+    tools: Any = None  # checked by octavo.base.messages
 
 
 def generate_body(body: dict[str, Any]) -> GenerateBody:
@@ -126,12 +127,16 @@ def generate_body(body: dict[str, Any]) -> GenerateBody:
     for name in ("suffix", "template", "images"):
         if getattr(asked, name):
             raise UnsupportedError(f"{name} is not supported by this server: leave it out.", param=name)
+    for name in ("system", "context", "think"):
+        if asked.raw and getattr(asked, name):
+            raise InvalidRequestError(f"{name} has no place in a raw prompt: leave out {name} or raw.", param=name)
     return asked
 
 
 def chat_body(body: dict[str, Any]) -> ChatBody:
     asked = validated(ChatBody, _given(body))
     asked.refuse_unsupported()
+    asked.tools = plain_tools(asked.tools)
     for at, message in enumerate(asked.messages):
         if message.get("images"):
             raise UnsupportedError(f"messages[{at}].images: this server reads no images.", param="images")

@@ -16,7 +16,7 @@ from octavo.server.ollama import shapes
 from octavo.server.ollama.generate import chat, generate
 
 _NOT_DONE = {
-    "/api/create": "models are made with `octavo quantize` and named with --served-model-name",
+    "/api/create": "the model is chosen when the server starts, and named with --served-model-name",
     "/api/copy": "give the server a second --served-model-name",
     "/api/pull": "the model is chosen when the server starts",
     "/api/push": "nothing is published from here",

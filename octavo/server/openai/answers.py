@@ -25,12 +25,14 @@ class ChoiceWriter:
         self._reasoning: list[str] = []
         self._calls: list[dict[str, Any]] = []
 
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """The texts that must not be hidden from it."""
+        return self._reader.marks
+
     def delta(self, text: str, *, last: bool) -> dict[str, Any]:
         """The fields of `delta` that this piece adds; none where all of it is held back."""
-        parts = self._reader.feed(text)
-        if last:
-            parts += self._reader.finish()
-        return self._fields(parts)
+        return self._fields(self._reader.feed(text, last=last))
 
     def finish_reason(self, reason: FinishReason | None) -> str | None:
         return "tool_calls" if reason == "stop" and self._calls else reason

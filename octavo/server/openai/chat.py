@@ -35,7 +35,7 @@ async def answer_chat(request: Request, fields: dict[str, Any]) -> Response:
     sampling, tools = body.chat_sampling(engine.default_sampling()), body.offered_tools()
     prompt = await _prompt(engine, body, tools)
     writers = _writers(context, body, prompt, tools, sampling.n)
-    stream = context.observed(_deltas(engine, body, prompt, sampling), sampling.n)
+    stream = context.observed(_deltas(engine, body, prompt, sampling, writers[0].marks), sampling.n)
     model = context.served_name(body.model)
     if body.stream:
         started = await until_disconnect(request, begun(merged([stream])))
@@ -71,9 +71,10 @@ def _writers(
     context: ServerContext, body: ChatRequest, prompt: list[int], tools: list[dict[str, Any]] | None, n: int
 ) -> list[ChoiceWriter]:
     """What tells reasoning and calls from content, for each choice."""
+    begun = plain_messages(body.messages)[-1]["content"] if body.continue_final_message else ""
     return [
         ChoiceWriter(
-            context.reader(prompt, tools),
+            context.reader(prompt, tools, begun=begun),
             first_call_only=body.parallel_tool_calls is False,
             hide_reasoning=not body.include_reasoning,
         )
@@ -103,11 +104,16 @@ async def _prompt(engine: AsyncEngine, body: ChatRequest, tools: list[dict[str, 
 
 
 def _deltas(
-    engine: AsyncEngine, body: ChatRequest, prompt: list[int], sampling: SamplingParams
+    engine: AsyncEngine, body: ChatRequest, prompt: list[int], sampling: SamplingParams, marks: tuple[str, ...]
 ) -> AsyncIterator[Delta]:
     try:
         return engine.generate(
-            prompt, sampling, request_id=body.request_id, priority=body.priority, cache_salt=body.cache_salt
+            prompt,
+            sampling,
+            request_id=body.request_id,
+            priority=body.priority,
+            cache_salt=body.cache_salt,
+            marks=marks,
         )
     except PromptTooLongError as e:  # here the prompt's field is called messages
         raise PromptTooLongError(e.num_tokens, e.limit, counted=e.counted) from e

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from octavo.base.errors import InvalidRequestError, UnsupportedError
+from octavo.base.messages import plain_tools
 from octavo.base.sampling import MAX_LOGPROBS, SamplingParams
 from octavo.server.http import validated
 
@@ -151,7 +152,7 @@ class ChatRequest(Common):
     logprobs: bool | None = None
     top_logprobs: Whole | None = None
     response_format: dict[str, Any] | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: Any = None  # checked by octavo.base.messages
     tool_choice: str | dict[str, Any] | None = None
     functions: list[dict[str, Any]] | None = None
     function_call: str | dict[str, Any] | None = None
@@ -196,14 +197,8 @@ class ChatRequest(Common):
         Raises:
             InvalidRequestError: an entry that is no function with a name; `param` is its path.
         """
-        for at, tool in enumerate(self.tools or ()):
-            where = f"tools[{at}]"
-            if tool.get("type") != "function":
-                raise UnsupportedError(f"{where}.type must be 'function', got {tool.get('type')!r}.", param=where)
-            function = tool.get("function")
-            if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
-                raise InvalidRequestError(f"{where}.function must be an object with a name.", param=f"{where}.function")
-        return self.tools if self.tools and self.tool_choice != "none" else None
+        tools = plain_tools(self.tools)
+        return None if self.tool_choice == "none" else tools
 
     def chat_sampling(self, defaults: Mapping[str, Any]) -> SamplingParams:
         """SamplingParams of the request; without a limit the answer may fill the context window."""

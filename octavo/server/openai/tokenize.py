@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from octavo.base.errors import InvalidRequestError, UnsupportedError
-from octavo.base.messages import plain_messages
+from octavo.base.messages import plain_messages, plain_tools
 from octavo.server.context import ServerContext
 from octavo.server.http import aside, json_response
 
@@ -22,12 +22,13 @@ async def tokenize(request: Request, body: dict[str, Any]) -> Response:
         raise UnsupportedError(f"{name} is not supported here: leave it out.", param=name)
     if "messages" in body:
         messages = plain_messages(body["messages"])
+        tools = plain_tools(body.get("tools"))
         continues = body.get("continue_final_message") is True
         ids = await aside(
             sum(len(message["content"]) for message in messages),
             lambda: engine.render_chat(
                 messages,
-                tools=body.get("tools"),
+                tools=tools,
                 add_generation_prompt=body.get("add_generation_prompt", True) is not False and not continues,
                 continue_final_message=continues,
                 variables=body.get("chat_template_kwargs"),

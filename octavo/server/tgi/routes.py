@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from octavo.base.messages import plain_messages
+from octavo.base.messages import plain_messages, plain_tools
 from octavo.server.context import ServerContext
 from octavo.server.dialect import Dialect
 from octavo.server.http import aside, json_response, read_json
@@ -61,10 +61,10 @@ async def chat_tokenize(request: Request) -> Response:
     """The prompt that a conversation becomes, and its tokens. Only `messages` and `tools` matter."""
     body = await _read(request)
     engine = ServerContext.of(request).engine
-    messages = plain_messages(body.get("messages"))
+    messages, tools = plain_messages(body.get("messages")), plain_tools(body.get("tools"))
 
     def render() -> dict[str, Any]:
-        text = engine.render_chat_text(messages, tools=body.get("tools"))
+        text = engine.render_chat_text(messages, tools=tools)
         return {"tokenize_response": _tokens(request, text, special=False), "templated_text": text}
 
     return json_response(await aside(sum(len(m["content"]) for m in messages), render))

@@ -32,7 +32,7 @@ def refuse(error: OctavoError) -> Response:
     if isinstance(error, AuthenticationError):
         return Response(status_code=401, headers={"WWW-Authenticate": "Bearer"})
     status = next(status for known, _, status in _KINDS if isinstance(error, known))
-    if error.status in (405, 413, 503):  # HTTP's own, and "try another server"
+    if error.status in (413, 503):  # HTTP's own, and "try another server"
         status = error.status
     return json_response(error_body(error), status)
 

@@ -146,7 +146,7 @@ class _JsonCall:
         if self.end is None:
             return [Said(text)], False
         try:
-            value = json.loads(text)
+            value = json.loads(text, parse_constant=_no_constant)
         except (ValueError, RecursionError):
             return [Said(text)], False
         name, arguments = value.get("name"), next((value[key] for key in _ARGUMENTS if key in value), None)
@@ -156,7 +156,7 @@ class _JsonCall:
             arguments = {}
         if not isinstance(name, str) or not name or not isinstance(arguments, dict):
             return [Said(text)], False
-        return self._calls.whole(name, json.dumps(arguments, ensure_ascii=False)), True
+        return self._calls.whole(name, _json_text(arguments)), True
 
     def _name(self, text: str) -> str | None:
         span = self._scanner.spans.get("name")
@@ -171,7 +171,7 @@ class _JsonCall:
 
 def _object_in(text: str) -> object:
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         return None
 
@@ -248,7 +248,7 @@ class EnclosedBody:
 
     ended_by_text = True
 
-    def __init__(self, calls: Calls, mark: str, ends: Sequence[str], schemas: Schemas) -> None:
+    def __init__(self, calls: Calls, mark: str, ends: tuple[str, ...], schemas: Schemas) -> None:
         self._calls, self._mark, self._ends, self.schemas = calls, mark, ends, schemas
         self._text = ""
 
@@ -265,7 +265,7 @@ class EnclosedBody:
             return [Said(whole)], rest
         try:
             read = list(self.read(inside))
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
             read = []
         if not read:
             return [Said(whole)], rest
@@ -289,7 +289,7 @@ class FunctionTags(EnclosedBody):
                 p["key"].strip(): typed(_unpadded(p["value"]), self.schemas.get(name), p["key"].strip())
                 for p in self._PARAMETER.finditer(function["body"])
             }
-            yield name, json.dumps(values, ensure_ascii=False)
+            yield name, _json_text(values)
 
 
 class KeyValueTags(EnclosedBody):
@@ -306,7 +306,7 @@ class KeyValueTags(EnclosedBody):
             pair["key"].strip(): typed(pair["value"], self.schemas.get(name), pair["key"].strip())
             for pair in self._PAIR.finditer(text)
         }
-        yield name, json.dumps(pairs, ensure_ascii=False)
+        yield name, _json_text(pairs)
 
 
 class PythonCalls(EnclosedBody):
@@ -321,13 +321,13 @@ class PythonCalls(EnclosedBody):
             if not isinstance(call, ast.Call) or call.args or any(k.arg is None for k in call.keywords):
                 raise ValueError
             values = {str(keyword.arg): _literal(keyword.value) for keyword in call.keywords}
-            yield ast.unparse(call.func), json.dumps(values, ensure_ascii=False)
+            yield ast.unparse(call.func), _json_text(values)
 
 
 class BarePythonCalls:
     """A list of Python calls that is the whole answer: ends with its own bracket."""
 
-    def __init__(self, calls: Calls, mark: str, ends: Sequence[str], schemas: Schemas) -> None:
+    def __init__(self, calls: Calls, mark: str, ends: tuple[str, ...], schemas: Schemas) -> None:
         self._inner = PythonCalls(calls, mark, ("\0",), schemas)
         self._ends = ends
         self._scanner = _Brackets()
@@ -371,6 +371,14 @@ class _Brackets:
         return None
 
 
+def _json_text(values: Mapping[str, Any]) -> str:
+    """
+    Raises:
+        ValueError: a value that JSON does not have, such as an infinity.
+    """
+    return json.dumps(values, ensure_ascii=False, allow_nan=False)
+
+
 def typed(text: str, schema: Mapping[str, Any] | None, key: str) -> Any:
     """A parameter's text as the tool's schema wants it; text where that says nothing, or where it does not fit."""
     properties = (schema or {}).get("properties")
@@ -379,9 +387,14 @@ def typed(text: str, schema: Mapping[str, Any] | None, key: str) -> Any:
     if kind in (None, "string"):
         return text
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         return {"true": True, "false": False, "none": None}.get(text.strip().lower(), text)
+
+
+def _no_constant(name: str) -> None:
+    """NaN and the infinities, which Python reads and JSON does not have."""
+    raise ValueError(name)
 
 
 def _unpadded(text: str) -> str:
@@ -396,7 +409,10 @@ def _literal(node: ast.expr) -> Any:
     if isinstance(node, ast.Name) and node.id in _JSON_NAMES:
         return _JSON_NAMES[node.id]
     if isinstance(node, ast.Dict):
-        return {_literal(k): _literal(v) for k, v in zip(node.keys, node.values, strict=True) if k is not None}
+        keys = [_literal(key) if key is not None else None for key in node.keys]
+        if not all(isinstance(key, str) for key in keys):
+            raise ValueError
+        return dict(zip(keys, map(_literal, node.values), strict=True))
     if isinstance(node, ast.List | ast.Tuple):
         return [_literal(item) for item in node.elts]
     value = ast.literal_eval(node)

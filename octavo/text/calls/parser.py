@@ -78,7 +78,7 @@ class CallParser:
             bare = mark == self._format.bare
             if bare:
                 self._text = mark + self._text
-            self._body = self._format.body(self._calls, "" if bare else mark, self._schemas)
+            self._body = self._format.body(self._calls, "" if bare else mark, self._format.ends, self._schemas)
             return words, True
 
     def _earliest(self, words: str) -> tuple[int, str | None]:
@@ -125,5 +125,5 @@ class CallParser:
 
 
 def _schema(tool: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    function = tool.get("function", tool)
-    return str(function.get("name", "")), function.get("parameters") or {}
+    function = tool["function"]
+    return function["name"], function.get("parameters") or {}

@@ -70,6 +70,9 @@ def test_a_cut_off_call_shows_what_there_was() -> None:
         ("pythonic", "[1, 2, 3]"),
         ("pythonic", "[f(1)]"),
         ("pythonic", "[f(a=__import__('os'))]"),
+        ("pythonic", "[f(a={(1, 2): 3})]"),
+        ("pythonic", "[f(a=1e999)]"),
+        ("hermes", '<tool_call>{"name": "f", "arguments": "{\\"a\\": NaN}"}'),
         ("pythonic", "[" * 5000),
         ("glm4", "<tool_call>two words</tool_call>"),
         ("qwen3_coder", "<tool_call>nothing</tool_call>"),
@@ -96,6 +99,13 @@ def test_values_are_typed_by_the_schema() -> None:
     events = parser.feed(f"<tool_call><function=f>{parameters}</function></tool_call>")
     assert isinstance(events[-1], CallArguments)
     assert json.loads(events[-1].text) == {"n": 3, "ok": True, "s": "4"}
+
+
+def test_a_number_that_json_does_not_have_stays_text() -> None:
+    tools = [{"function": {"name": "f", "parameters": {"properties": {"n": {"type": "number"}}}}}]
+    parser = CallParser(FORMATS["qwen3_coder"], tools)
+    events = parser.feed("<tool_call><function=f><parameter=n>NaN</parameter></function></tool_call>")
+    assert events[-1] == CallArguments(0, '{"n": "NaN"}')
 
 
 @pytest.mark.parametrize("format", sorted(FORMATS))
