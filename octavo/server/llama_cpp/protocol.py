@@ -94,7 +94,7 @@ class CompletionBody(BaseModel):
         """
         given = self.prompt
         several = isinstance(given, list) and any(isinstance(p, list | dict) for p in given)
-        several = several or (isinstance(given, list) and all(isinstance(p, str) for p in given))
+        several = several or (isinstance(given, list) and bool(given) and all(isinstance(p, str) for p in given))
         return [_prompt_ids(prompt, encode) for prompt in (given if several else [given])]
 
     def sampling(self, defaults: Mapping[str, Any], encode: Encode) -> SamplingParams:
