@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from octavo.base.config import EngineArgs
-from octavo.base.errors import ConfigError, UnsupportedModelError
+from octavo.base.errors import ConfigError
 from octavo.base.types import ModelInfo
 from octavo.engine.core import EngineCore
 from octavo.executor.inline import InlineExecutor
@@ -47,7 +47,8 @@ class OpenModel:
 
 @contextlib.contextmanager
 def open_model(args: EngineArgs) -> Iterator[OpenModel]:
-    """Everything up to the memory plan. Closes the files; the backend is closed only if the block raises."""
+    """Everything up to the memory plan, and what the system would refuse of it. Closes the files; the backend is closed
+    only if the block raises."""
     files = find_files(args)
     backend = make_backend(args)
     with contextlib.ExitStack() as on_error:
@@ -58,6 +59,8 @@ def open_model(args: EngineArgs) -> Iterator[OpenModel]:
             layout = spec.kv_layout(_kv_dtype(args, infos), args.block_size)
             forward = decoder_forward(spec)
             plan = make_plan(args, backend, forward, infos, layout, spec.max_position, spec.vocab_size)
+            if args.mlock:
+                check_lockable(plan.weights_bytes + plan.kv_bytes)
             yield OpenModel(files, spec, source, infos, backend, forward, layout, plan)
         on_error.pop_all()
 
@@ -77,8 +80,6 @@ def build_core(args: EngineArgs) -> tuple[EngineCore, ModelInfo]:
     """
     with open_model(args) as model:
         plan, spec = model.plan, model.spec
-        if args.mlock:
-            check_lockable(plan.weights_bytes + plan.kv_bytes)
         weights = load_weights(spec, model.source, model.backend)
         kv = model.backend.allocate_kv(model.layout, plan.num_pages)
         program = model.backend.build(model.forward, weights, kv, plan.program_limits())
@@ -112,6 +113,8 @@ def make_backend(args: EngineArgs) -> Backend:
             raise ConfigError("mlock is for the CPU backend: the reference reads weights from the mapped file.")
         if args.numa != "auto":
             raise ConfigError("numa is for the CPU backend: the reference has no workers to place.")
+        if args.threads is not None:
+            raise ConfigError("threads is for the CPU backend: the reference computes with NumPy, which has its own.")
         from octavo.backends.reference.backend import ReferenceBackend
 
         return ReferenceBackend()
@@ -130,7 +133,4 @@ def _kv_dtype(args: EngineArgs, infos: dict[str, TensorInfo]) -> KvDtype:
         main = weight_format(infos).split(" + ")[0]
         by_format: dict[str, KvDtype] = {"F32": "f32", "F16": "f16"}
         return by_format.get(main, "bf16")
-    chosen: dict[str, KvDtype] = {"f32": "f32", "f16": "f16", "bf16": "bf16", "int8": "int8"}
-    if args.kv_cache_dtype not in chosen:
-        raise UnsupportedModelError(f"kv_cache_dtype {args.kv_cache_dtype!r} is not supported.")
-    return chosen[args.kv_cache_dtype]
+    return cast("KvDtype", args.kv_cache_dtype)  # EngineArgs has checked it

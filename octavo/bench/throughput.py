@@ -105,7 +105,7 @@ def measure(args: EngineArgs, workload: Workload) -> Throughput:
     chosen = replace(args, max_num_seqs=workload.concurrency, enable_prefix_caching=False)
     model = model_limits(chosen)
     with LLM(engine_args=chosen) as llm:
-        loops = LimitLoops(CpuBackend(args.threads))
+        loops = LimitLoops(CpuBackend(args.threads, numa=args.numa))
         asks = _asks(llm, workload, 0)
         for number in range(workload.warmup):
             _run(llm, _asks(llm, workload, -1 - number), most=2)

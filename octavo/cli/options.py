@@ -116,6 +116,8 @@ def engine_args(options: argparse.Namespace, *, served_model_name: str | None = 
     """
     if getattr(options, "mmap", None):
         raise ConfigError("--mmap is not done here: weights are packed into memory of their own. Leave it out.")
+    if getattr(options, "mmap", None) is False and getattr(options, "backend", None) == "reference":
+        raise ConfigError("--no-mmap is for the CPU backend: the reference reads weights from the mapped file.")
     model = one_model(options)
     fields = {
         name: getattr(options, name)

@@ -60,7 +60,7 @@ class Scheduler:
         self._slots = RowSlots(min(limits.max_num_seqs, limits.max_num_batched_tokens, self._max_samples))
         self._siblings: dict[str, list[Sequence]] = {}
         self._lineup = Lineup()
-        self._lagging: list[Sequence] = []  # running rows with more than one token to catch up with
+        self._lagging: list[Sequence] = []  # running rows that have more to catch up with, or no token yet
         self._rows_changed = False  # the two above are to be made anew
         self._needy: list[Sequence] = []  # decoding rows that need a page for their next token
         self._may_admit = True  # something has changed since a waiting sequence was refused

@@ -124,8 +124,11 @@ class Sequence:
 
     @property
     def decodes(self) -> bool:
-        """Whether the last token is all that is to be computed, and nothing of it to be reported but the next."""
-        return self.num_remaining == 1 and not self.wants_prompt_logprobs
+        """Whether the last token is all that is to be computed, and nothing of it to be reported but the next.
+
+        The first token of an answer is more than that: with it goes how much of the prompt was cached.
+        """
+        return self.num_remaining == 1 and self.num_output > 0 and not self.wants_prompt_logprobs
 
     @property
     def ends(self) -> frozenset[int]:

@@ -177,7 +177,8 @@ def make_plan(
     weights = sum(backend.weight_bytes(info) for info in infos.values())
     tokens = args.max_num_batched_tokens or DEFAULT_BATCHED_TOKENS
     tokens = max(tokens, args.max_num_seqs)
-    model_len = args.max_model_len or max_position
+    wanted_len = args.max_model_len or max_position
+    model_len = args.max_model_len or _longest_affordable(args, layout, max_position, free - weights)
     samples = args.max_num_seqs + PROMPT_LOGIT_ROWS
     draft = MemoryPlan(weights, layout.bytes_per_token, layout.page_bytes, layout.page_size, 0, 0, free, model_len,
                        args.max_num_seqs, tokens, samples, layout.groups)  # fmt: skip
@@ -188,32 +189,43 @@ def make_plan(
             f"The weights take {_size(weights)} and scratch {_size(scratch)}, but only {_size(free)} of memory are "
             "free. Use a smaller quantization (for GGUF: Q4_K_M), lower --max-num-seqs, or free memory."
         )
-    return _with_pages(args, draft, free - weights - scratch)
+    return _with_pages(args, draft, free - weights - scratch, wanted_len)
+
+
+def _kv_budget(args: EngineArgs, free: int) -> int:
+    """Bytes that KV pages may take of what is free."""
+    return int(free * args.gpu_memory_utilization) if args.kv_memory_bytes is None else args.kv_memory_bytes
+
+
+def _longest_affordable(args: EngineArgs, layout: KvLayout, max_position: int, free: int) -> int:
+    """A bound of what an automatic context can become: scratch for longer sequences would never be used."""
+    pages = max(0, _kv_budget(args, free)) // layout.page_bytes
+    return min(max_position, max(MIN_MODEL_LEN, longest_alone(layout.groups, layout.page_size, pages, max_position)))
 
 
 def _rows_bytes(draft: MemoryPlan, vocab_size: int) -> int:
-    """What the runner keeps of its rows: page tables, and a copy of the logits that controls are about to change."""
-    tables = len(draft.groups) * -(-draft.max_model_len // draft.page_size) * 4
-    return draft.max_num_seqs * (tables + vocab_size * 4)
+    """What the runner keeps of its rows: their tokens (one drawn beyond the last that is computed), page tables, and a
+    copy of the logits that controls are about to change."""
+    tables = len(draft.groups) * -(-draft.max_model_len // draft.page_size)
+    return 4 * draft.max_num_seqs * (draft.max_model_len + 1 + tables + vocab_size)
 
 
-def _with_pages(args: EngineArgs, draft: MemoryPlan, free: int) -> MemoryPlan:
+def _with_pages(args: EngineArgs, draft: MemoryPlan, free: int, wanted_len: int) -> MemoryPlan:
     notes = []
     if args.max_num_batched_tokens is not None and args.max_num_batched_tokens < draft.max_num_batched_tokens:
         notes.append(
             f"max_num_batched_tokens is {draft.max_num_batched_tokens} instead of {args.max_num_batched_tokens}: each "
             f"of max_num_seqs ({draft.max_num_seqs}) sequences needs one token of a step."
         )
+    budget = _kv_budget(args, free)
     if args.kv_memory_bytes is not None:
-        if args.kv_memory_bytes > free:
+        if budget > free:
             raise MemoryPlanError(
-                f"kv_memory_bytes asks for {_size(args.kv_memory_bytes)}, but after {_size(draft.weights_bytes)} of "
+                f"kv_memory_bytes asks for {_size(budget)}, but after {_size(draft.weights_bytes)} of "
                 f"weights and {_size(draft.scratch_bytes)} of scratch only {_size(free)} are free."
             )
-        budget = args.kv_memory_bytes
         pages = budget // draft.page_bytes
     else:
-        budget = int(free * args.gpu_memory_utilization)
         notes.append(
             f"gpu_memory_utilization {args.gpu_memory_utilization:g} is on a CPU the share of free memory "
             f"({_size(free)} after weights and scratch) that KV pages may take."
@@ -222,15 +234,15 @@ def _with_pages(args: EngineArgs, draft: MemoryPlan, free: int) -> MemoryPlan:
         pages = min(budget // draft.page_bytes, useful)
     fits = longest_alone(draft.groups, draft.page_size, pages, draft.max_model_len)
     plan = replace(draft, num_pages=pages)
-    if fits < draft.max_model_len:
+    if fits < wanted_len:
         if args.max_model_len is not None or fits < MIN_MODEL_LEN:
-            need = draft.pages_of(draft.max_model_len) * draft.page_bytes
+            need = draft.pages_of(wanted_len) * draft.page_bytes
             raise MemoryPlanError(
-                f"One sequence of max_model_len {draft.max_model_len} needs {_size(need)} of KV pages, but only "
+                f"One sequence of max_model_len {wanted_len} needs {_size(need)} of KV pages, but only "
                 f"{_size(budget)} are planned for them ({fits} tokens). Lower --max-model-len, or raise --kv-memory "
                 "or --gpu-memory-utilization."
             )
-        notes.append(f"max_model_len is {fits} instead of the model's {draft.max_model_len}: more does not fit.")
+        notes.append(f"max_model_len is {fits} instead of the model's {wanted_len}: more does not fit.")
         plan = replace(plan, max_model_len=fits)
     return replace(plan, notes=tuple(notes))
 

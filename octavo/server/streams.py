@@ -69,6 +69,7 @@ def failure(delta: Delta) -> CompletionFailedError:
 async def merged(streams: Sequence[AsyncIterator[Delta]]) -> AsyncIterator[tuple[int, Delta]]:
     """(stream number, Delta) of all streams as they come; closing this closes all of them.
 
+    A slow consumer holds the streams back: one item of each waits here at most, beside one in its hands.
     Raises the first exception of any stream, after closing the others.
     """
     if len(streams) == 1:
@@ -78,7 +79,7 @@ async def merged(streams: Sequence[AsyncIterator[Delta]]) -> AsyncIterator[tuple
         finally:
             await close(streams[0])
         return
-    queue: asyncio.Queue[tuple[int, Delta | BaseException | None]] = asyncio.Queue()
+    queue: asyncio.Queue[tuple[int, Delta | BaseException | None]] = asyncio.Queue(len(streams))
     tasks = [asyncio.create_task(_pump(i, stream, queue)) for i, stream in enumerate(streams)]
     open_streams = len(streams)
     try:
@@ -101,10 +102,10 @@ async def _pump(
 ) -> None:
     try:
         async for delta in stream:
-            queue.put_nowait((number, delta))
-        queue.put_nowait((number, None))
+            await queue.put((number, delta))
+        await queue.put((number, None))
     except Exception as e:
-        queue.put_nowait((number, e))
+        await queue.put((number, e))
     finally:
         await close(stream)
 

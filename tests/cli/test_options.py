@@ -38,6 +38,8 @@ def test_llama_cpps_memory_flags_mean_what_they_say_or_are_refused() -> None:
     assert parsed("m", "--no-mmap") == EngineArgs(model="m"), "weights are packed: the file is never used in place"
     with pytest.raises(ConfigError, match="--mmap is not done here"):
         parsed("m", "--mmap")
+    with pytest.raises(ConfigError, match="--no-mmap is for the CPU backend"):
+        parsed("m", "--no-mmap", "--backend", "reference")
     with pytest.raises(ConfigError, match="mlock must be true or false"):
         EngineArgs(model="m", mlock=1)  # type: ignore[arg-type]
 

@@ -96,11 +96,11 @@ def oracle(lim: EngineLimits, prompt: Sequence[int], sampling: SamplingParams, s
         x = model.hidden(out[-1])
 
 
-def spelled_out(plan: StepPlan, lengths: Mapping[int, int]) -> StepPlan:
+def spelled_out(plan: StepPlan, lengths: Mapping[int, int], num_groups: int) -> StepPlan:
     """The plan with its decodes as ordinary rows, the first of all; `lengths` are those of the records by slot."""
     pages = dict(plan.decode_pages)
     assert len(pages) == len(plan.decode_pages) and set(pages) <= set(plan.decodes)
-    none: tuple[tuple[int, ...], ...] = ((),) * 9
+    none: tuple[tuple[int, ...], ...] = ((),) * num_groups
     decodes = [RowStep(slot, lengths[slot] - 1, 1, pages.get(slot, none), True) for slot in plan.decodes]
     return replace(plan, rows=(*decodes, *plan.rows), decodes=(), decode_pages=())
 
@@ -134,7 +134,8 @@ class FakeRunner:
     def begin(self, plan: StepPlan) -> None:
         assert self.begun is None, "two steps at a time"
         self.plans.append(plan)
-        self.begun = spelled_out(plan, {slot: len(row.tokens) for slot, row in self.rows.items()})
+        lengths = {slot: len(row.tokens) for slot, row in self.rows.items()}
+        self.begun = spelled_out(plan, lengths, len(self.limits.groups))
         self._check(self.begun)
         self.steps.append(self.begun)
 
@@ -189,7 +190,7 @@ class FakeRunner:
         writers: dict[int, int] = {}
         for step in plan.rows:
             row = self.rows[step.slot]
-            for table, new in zip(row.tables, step.new_pages, strict=False):
+            for table, new in zip(row.tables, step.new_pages, strict=True):
                 table.extend(new)
                 for index in range(step.start // self.limits.page_size, self._pages(step)):
                     writers.setdefault(table[index], step.slot)

@@ -53,11 +53,12 @@ class Harness:
         for event in events:
             out = self.outputs[event.request_id, event.index]
             assert out.finish_reason is None, f"{event.request_id}: an event after the terminal one"
+            if not out.token_ids or event.finish_reason:  # between the two, a token of the lineup says nothing of it
+                out.num_cached_tokens = event.num_cached_tokens
             out.token_ids += event.token_ids
             out.logprobs += event.logprobs
             out.prompt_logprobs += event.prompt_logprobs
             out.finish_reason, out.stop_reason, out.error = event.finish_reason, event.stop_reason, event.error
-            out.num_cached_tokens = max(out.num_cached_tokens, event.num_cached_tokens)
 
     def run(self, *requests: Request, most: int = 20_000) -> dict[Completion, Output]:
         """Adds the requests and steps until nothing is left; fails if that takes more than `most` steps."""

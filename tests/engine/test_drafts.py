@@ -19,9 +19,9 @@ def with_drafts(scheduler: Scheduler, plan: StepPlan, drafts: tuple[int, ...]) -
     flight = scheduler._in_flight[plan.step_id]
     (seq,) = flight.lineup.rows or [seq for seq, _ in flight.steps]
     assert isinstance(seq, Sequence)
-    (step,) = spelled_out(plan, {seq.slot: len(seq.tokens)}).rows
+    (step,) = spelled_out(plan, {seq.slot: len(seq.tokens)}, len(scheduler.limits.groups)).rows
     pages = scheduler.space.extend(seq, step.start + step.num_tokens + len(drafts))
-    new_pages = tuple(old + new for old, new in zip(step.new_pages, pages, strict=False))
+    new_pages = tuple(old + new for old, new in zip(step.new_pages, pages, strict=True))
     drafted = dataclasses.replace(step, num_tokens=step.num_tokens + len(drafts), draft_ids=drafts, new_pages=new_pages)
     flight.lineup, flight.steps = Lineup(), [(seq, drafted)]
     fresh = plan.zero_pages + scheduler.space.pool.drain_fresh()

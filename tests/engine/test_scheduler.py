@@ -88,6 +88,19 @@ def test_a_cached_prefix_is_not_computed_again_but_the_last_token_always_is() ->
     assert harness.outputs["c", 0].num_cached_tokens == 16
 
 
+def test_the_first_token_says_what_was_cached_wherever_the_chunks_of_the_prompt_end() -> None:
+    prompt = [1 + i % 7 for i in range(33)]
+    harness = Harness(limits(max_num_batched_tokens=8))
+    harness.run(request("a", prompt[:24], max_tokens=1))
+    harness.add(request("b", prompt, max_tokens=5))
+    steps = []
+    while harness.core.has_work:
+        steps.append([(event.token_ids, event.num_cached_tokens) for event in harness.step()])
+    tokens = harness.tokens("b")
+    assert steps[:2] == [[], [((tokens[0],), 24)]], "a chunk of 8 tokens leaves the last one of the prompt to itself"
+    assert (len(tokens), harness.outputs["b", 0].num_cached_tokens) == (5, 24)
+
+
 def test_outputs_are_cached_too() -> None:
     harness = Harness(limits())
     harness.run(request("a", LONG[:8], max_tokens=9))

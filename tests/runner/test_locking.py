@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from octavo.base.errors import ConfigError
+from octavo.cli import main
 from octavo.runner import locking
 
 MIB = 1 << 20
@@ -22,6 +23,17 @@ def test_what_exceeds_the_limit_is_refused_with_both_numbers(monkeypatch: pytest
     monkeypatch.setattr(resource, "getrlimit", lambda _: (8 * MIB, resource.RLIM_INFINITY))
     with pytest.raises(ConfigError, match="may raise it itself"):
         locking.check_lockable(9 * MIB)
+
+
+def test_a_plan_refuses_what_the_server_would(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("octavo._kernels", reason="CPU BACKEND ABSENT: the extension octavo._kernels is not built")
+    monkeypatch.setattr(locking, "_is_privileged", lambda: False)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (8 * MIB, 8 * MIB))
+    assert main(["plan", "--kv-memory", "64MiB"]) == 0
+    assert main(["plan", "--kv-memory", "64MiB", "--mlock"]) == 1
+    assert "RLIMIT_MEMLOCK is 8.0 MiB" in capsys.readouterr().err
 
 
 def test_privileged_processes_and_those_without_a_limit_may(monkeypatch: pytest.MonkeyPatch) -> None:

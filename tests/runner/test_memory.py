@@ -50,7 +50,7 @@ def plan(*groups: KvGroup, available: int = 64 * MIB, position: int = 4096, **op
 def test_the_numbers_add_up() -> None:
     made = plan()
     assert made.page_bytes == 8192 and made.weights_bytes == 4 * MIB
-    assert made.scratch_bytes == MIB + 4 * (256 * 4 + VOCAB * 4)  # page tables and a copy of the logits for each row
+    assert made.scratch_bytes == MIB + 4 * (4097 + 256 + VOCAB) * 4  # tokens, a page table and logits for each row
     assert made.num_pages == 4 * 256, "what four sequences of 4096 tokens can use"
     assert made.model_bytes == made.weights_bytes + made.scratch_bytes + made.kv_bytes <= 64 * MIB
     assert made.process_bytes == memory.PROCESS_BYTES + VOCAB * memory.ENTRY_BYTES
@@ -75,7 +75,7 @@ def test_memory_given_to_pages_is_what_they_take() -> None:
     assert plan(kv_memory_bytes=40 * MIB).num_pages == 40 * MIB // 8192, "more than running sequences need is a cache"
     assert plan(kv_memory_bytes=40 * MIB, max_num_seqs=1).num_pages == 40 * MIB // 8192
     assert plan(kv_memory_bytes=2 * MIB + 5000).kv_bytes == 2 * MIB
-    with pytest.raises(MemoryPlanError, match=r"asks for 80.0 MiB.* only 59.0 MiB are free"):
+    with pytest.raises(MemoryPlanError, match=r"asks for 80.0 MiB.* only 58.9 MiB are free"):
         plan(kv_memory_bytes=80 * MIB)
 
 
@@ -98,6 +98,14 @@ def test_a_context_beyond_the_models_is_refused_and_a_huge_one_is_cut_to_what_fi
         plan(max_model_len=8192)
     made = plan(position=10_000_000)
     assert 4096 < made.max_model_len < 10_000_000 and made.model_bytes <= 64 * MIB
+    assert any("instead of the model's 10000000" in note for note in made.notes)
+
+
+def test_what_rows_keep_is_planned_for_the_context_that_fits_and_not_for_the_models() -> None:
+    """A page of 8 KiB holds 16 tokens: 30 MiB of pages bound a context to 61440 tokens, whatever the model's."""
+    huge, long = plan(position=10_000_000), plan(position=1_000_000)
+    assert huge.scratch_bytes == long.scratch_bytes == MIB + 4 * (61441 + 3840 + VOCAB) * 4
+    assert huge.max_model_len == long.max_model_len == (60 * MIB - huge.scratch_bytes) // 2 // 8192 * 16
 
 
 def test_a_budget_of_tokens_below_the_number_of_sequences_is_raised_and_says_so() -> None:

@@ -339,6 +339,8 @@ def test_unknown_placements_are_refused() -> None:
         EngineArgs(numa="everywhere")
     with pytest.raises(ConfigError, match="numa"):
         make_backend(EngineArgs(backend="reference", numa="isolate"))
+    with pytest.raises(ConfigError, match="threads is for the CPU backend"):
+        make_backend(EngineArgs(backend="reference", threads=4))
 
 
 def test_the_environment_lowers_the_level(monkeypatch: pytest.MonkeyPatch) -> None:
