@@ -16,6 +16,7 @@ from octavo.base.vllm_options import without_vllm_options
 BACKENDS = ("auto", "cpu", "reference")
 KV_DTYPES = ("auto", "f32", "f16", "bf16", "int8")
 NUMA = ("auto", "distribute", "isolate", "numactl")
+MAX_THREADS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,8 @@ class EngineArgs:
         for name in ("max_model_len", "max_num_batched_tokens", "threads", "kv_memory_bytes", "seed"):
             value = getattr(self, name)
             check(value is None or _whole(value), name, "an integer")
-            check(value is None or value >= 1 or name == "seed", name, "at least 1")
+            check(value is None or value >= 1 or name in ("seed", "threads"), name, "at least 1")
+        check(self.threads is None or 1 <= self.threads <= MAX_THREADS, "threads", f"from 1 to {MAX_THREADS}")
         check(_whole(self.max_num_seqs) and self.max_num_seqs >= 1, "max_num_seqs", "an integer of at least 1")
         check(
             _whole(self.block_size) and self.block_size > 0 and self.block_size % 16 == 0,

@@ -31,10 +31,12 @@ from octavo.backends.ops import (
     StepInputs,
     Value,
 )
-from octavo.base.errors import ConfigError
+from octavo.base.errors import ConfigError, MemoryPlanError
 from octavo.base.types import KvGroup
 from octavo.bench.limit import limit_s
+from octavo.bench.pages import fill_pages
 from octavo.bench.workload import check_positive
+from octavo.runner.memory import available_bytes
 from octavo.weights.geometry import GEOMETRY, tensor_nbytes
 from octavo.weights.loader import HostTensor
 from octavo.weights.tensor import TensorInfo
@@ -123,7 +125,7 @@ def measure(trial: Trial, loops: LimitLoops, rounds: int) -> Measured:
 # ---------------------------------------------------------------- programs of one kind of stage
 
 
-def _stage_seconds(program: CpuProgram, step: StepInputs, op: str, rows: int) -> Callable[[], float]:
+def _stage_seconds(program: CpuProgram, step: StepInputs, op: str) -> Callable[[], float]:
     """Runs the step; the median over the stages that begin with `op`."""
     meta = program.prepare(step)
     program.profile(True)
@@ -184,7 +186,7 @@ def products(backend: CpuBackend, format: str, n: int, k: int, row_counts: Seque
             return {"rows": ops.gather_rows(x)}
 
         program = _program(backend, forward, weights, rows)
-        run = _stage_seconds(program, single_tokens(rows, n), "Linear", rows)
+        run = _stage_seconds(program, single_tokens(rows, n), "Linear")
         yield Trial("product", format, f"{n}x{k}", rows, cost, run, min(used * nbytes, MEMORY_BYTES))
 
 
@@ -195,22 +197,13 @@ def attention(
     backend: CpuBackend, heads: tuple[int, int, int], dtype: str, rows: int, tokens: int, context: int
 ) -> Trial:
     """Attention of `rows` rows that compute `tokens` each after `context` - `tokens` others, over several layers."""
-    num_heads, kv_heads, head_dim = heads
+    num_heads, _, head_dim = heads
     per_layer = rows * context * _layout(heads, 1, dtype).page_bytes // _PAGE
     layers = max(1, min(16, WORKING_SET // per_layer))
     pages = -(-context // _PAGE)
     kv = backend.allocate_kv(_layout(heads, layers, dtype), rows * pages)
-    weights = {
-        "q": random_matrix(backend, "F32", 64, num_heads * head_dim, 1),
-        "k": random_matrix(backend, "F32", 64, kv_heads * head_dim, 2),
-    }
+    weights = {"q": random_matrix(backend, "F32", 64, num_heads * head_dim, 1)}
     tables: I32 = np.random.default_rng(3).permutation(rows * pages).astype(np.int32).reshape(rows, pages)
-
-    def fill(ops: Ops, w: Mapping[str, CpuWeight], layers: Sequence[Any]) -> Mapping[str, Value]:
-        k = ops.embed(w["k"])
-        for layer in layers:
-            ops.store_kv(k, k, layer)
-        return {"rows": ops.gather_rows(k)}
 
     def forward(ops: Ops, w: Mapping[str, CpuWeight], layers: Sequence[Any]) -> Mapping[str, Value]:
         q = ops.embed(w["q"])
@@ -218,15 +211,13 @@ def attention(
             ops.attention(q, layer, num_heads=num_heads, scale=head_dim**-0.5)
         return {"rows": ops.gather_rows(q)}
 
-    filling = backend.build(fill, weights, kv, ProgramLimits(context, 1, 1, context))
-    for row in range(rows):
-        filling.run(filling.prepare(_whole_rows(1, context, context, tables[row : row + 1])))
+    fill_pages(backend, kv, (tables,), context)
     program = backend.build(forward, weights, kv, ProgramLimits(rows * tokens, rows, 1, context))
-    run = _stage_seconds(program, _whole_rows(rows, tokens, context, tables), "Attention", rows)
+    run = _stage_seconds(program, _whole_rows(rows, tokens, context, tables), "Attention")
     shape = StepShape(((tokens, context),) * rows, 1)
     cost = next(cost[0] for cost in program.costs(shape) if cost and cost[0].operations and cost[0].nbytes)
     kind = "attention, decode" if tokens == 1 else "attention, prompt"
-    label = f"{num_heads}/{kv_heads}x{head_dim} @{context}"
+    label = f"{num_heads}/{heads[1]}x{head_dim} @{context}"
     return Trial(kind, dtype, label, rows * tokens, cost, run, min(layers * per_layer, MEMORY_BYTES))
 
 
@@ -255,7 +246,7 @@ def row_operations(backend: CpuBackend, width: int, rows: int) -> Iterator[Trial
 
     program = _program(backend, forward, weights, rows)
     for op, arrays in (("RmsNorm", 2), ("Rope", 2), ("Gated", 2), ("Add", 3)):
-        run = _stage_seconds(program, single_tokens(rows, 64), op, rows)
+        run = _stage_seconds(program, single_tokens(rows, 64), op)
         nbytes = arrays * rows * width * 4
         yield Trial(op.lower(), "f32", str(width), rows, Cost(nbytes, 0), run, nbytes, copies=True)
 
@@ -365,6 +356,24 @@ def trials(backend: CpuBackend, choice: Choice) -> Iterator[Trial]:
                 yield from sampling(backend, vocab, rows)
 
 
+def check_memory(choice: Choice, available: int) -> None:
+    """Raises MemoryPlanError for matrices (with the bytes they are made of) or rows that are more than is available."""
+    rows = max(choice.rows)
+    sizes = {f"--rows {rows}": 16 * rows * max(MATRICES[name][0][1] for name in HEADS)}
+    for n, k in choice.matrices() if "products" in choice.kinds else ():
+        for format in choice.formats:
+            if k % GEOMETRY[format].length == 0:
+                nbytes = tensor_nbytes(format, (n, k))
+                held = max(2 * nbytes, WORKING_SET + nbytes)
+                sizes[f"--shapes {n}x{k} in {format} with --rows {rows}"] = held + 4 * rows * (n + 2 * k)
+    for what, size in sizes.items():
+        if size + MEMORY_BYTES > available:
+            raise MemoryPlanError(
+                f"{what} takes {(size + MEMORY_BYTES) / 2**30:.2f} GiB, but only {available / 2**30:.2f} GiB of memory "
+                "are free. Choose less."
+            )
+
+
 @dataclass(frozen=True)
 class KernelResults:
     """Every measurement, and the machine's limits outside of caches, medians over all rounds."""
@@ -382,8 +391,10 @@ def measure_all(choice: Choice, *, rounds: int, threads: int | None = None, isa:
 
     Raises:
         ConfigError: a level or a number that does not exist here.
+        MemoryPlanError: more memory than there is.
     """
     check_positive(rounds=rounds)
+    check_memory(choice, available_bytes())
     backend = CpuBackend(threads, isa, fusions=frozenset({"memory"}))
     loops = LimitLoops(backend)
     samples = [loops.sample() for _ in range(rounds)]

@@ -6,6 +6,7 @@ neither models nor how they are measured.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -38,18 +39,14 @@ class Work:
 def least_work(requests: Sequence[tuple[int, int]], concurrency: int, max_tokens: int) -> Work:
     """The steps for requests of (tokens in, tokens out), `concurrency` at once in their order, without shared prefixes.
 
-    Prompts fill steps of `max_tokens`; a request's first token comes with its prompt, each later one needs a step.
+    Prompts fill steps of `max_tokens`, at most `concurrency` of them in each. A request's first token comes with its
+    prompt, each later one needs a step; where one ends, the next is there for the step after.
     """
-    prefill: list[StepShape] = []
-    decode: list[StepShape] = []
-    for start in range(0, len(requests), concurrency):
-        wave = requests[start : start + concurrency]
-        prefill += _prompt_steps([tokens for tokens, _ in wave], max_tokens)
-        decode += _decode_steps(wave)
-    return Work(tuple(prefill), tuple(decode))
+    prefill = _prompt_steps([tokens for tokens, _ in requests], concurrency, max_tokens)
+    return Work(tuple(prefill), tuple(_decode_steps(requests, concurrency)))
 
 
-def _prompt_steps(prompts: Sequence[int], max_tokens: int) -> list[StepShape]:
+def _prompt_steps(prompts: Sequence[int], concurrency: int, max_tokens: int) -> list[StepShape]:
     from octavo.backends.cpu.cost import StepShape
 
     steps: list[StepShape] = []
@@ -63,19 +60,23 @@ def _prompt_steps(prompts: Sequence[int], max_tokens: int) -> list[StepShape]:
             room -= tokens
             rows.append((tokens, done))
             finished += done == length
-            if room == 0:
+            if room == 0 or len(rows) == concurrency:
                 steps.append(StepShape(tuple(rows), finished))
                 rows, room, finished = [], max_tokens, 0
     return [*steps, StepShape(tuple(rows), finished)] if rows else steps
 
 
-def _decode_steps(requests: Sequence[tuple[int, int]]) -> list[StepShape]:
+def _decode_steps(requests: Sequence[tuple[int, int]], concurrency: int) -> list[StepShape]:
     from octavo.backends.cpu.cost import StepShape
 
     steps = []
-    for number in range(1, max(out for _, out in requests)):
-        rows = tuple((1, tokens + number) for tokens, out in requests if out > number)
-        steps.append(StepShape(rows, len(rows)))
+    waiting = deque((tokens + 1, tokens + out) for tokens, out in requests if out > 1)
+    running: list[tuple[int, int]] = []  # the context of the next step, and what it is past the last
+    while waiting or running:
+        while waiting and len(running) < concurrency:
+            running.append(waiting.popleft())
+        steps.append(StepShape(tuple((1, context) for context, _ in running), len(running)))
+        running = [(context + 1, end) for context, end in running if context + 1 < end]
     return steps
 
 

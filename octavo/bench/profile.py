@@ -24,9 +24,11 @@ from octavo.backends.cpu.profile import ChunkTime, StageInfo, StageTime
 from octavo.backends.cpu.program import CpuProgram
 from octavo.backends.ops import KvLayout, ProgramLimits, StepInputs
 from octavo.base.config import EngineArgs
-from octavo.base.errors import ConfigError
+from octavo.base.errors import ConfigError, MemoryPlanError
 from octavo.bench.limit import limit_s
+from octavo.bench.pages import fill_pages
 from octavo.bench.workload import check_positive
+from octavo.runner.memory import MemoryPlan
 
 _TRACED_STEPS = 3
 _MAX_EVENTS = 200_000
@@ -136,7 +138,7 @@ class LoadedModel:
 
 @contextmanager
 def loaded(args: EngineArgs, steps: Sequence[Step]) -> Iterator[LoadedModel]:
-    """The model, with pages for the largest of the steps.
+    """The model, with pages for the largest of the steps, and something in those that steps only read.
 
     Raises:
         ConfigError: another backend than the CPU's, or a step that the model's context cannot hold.
@@ -154,11 +156,17 @@ def loaded(args: EngineArgs, steps: Sequence[Step]) -> Iterator[LoadedModel]:
         backend = model.backend
         if not isinstance(backend, CpuBackend):
             raise ConfigError(f"`octavo bench profile` profiles the CPU backend alone, not {args.backend!r}.")
-        longest = max(step.context for step in steps)
-        if longest > model.spec.max_position:
-            raise ConfigError(f"{longest} tokens are more than the model's context of {model.spec.max_position}.")
+        longest, most = max(step.context for step in steps), args.max_model_len or model.spec.max_position
+        if longest > most:
+            raise ConfigError(f"{longest} tokens are more than the model's context of {most}.")
+        num_pages = max(step.num_pages(model.layout) for step in steps)
+        check_fits(model.plan, num_pages)
+        kv = backend.allocate_kv(model.layout, num_pages)
+        for step in steps:
+            if step.num_tokens < step.context:
+                tables = step.inputs(model.layout, model.spec.vocab_size).page_tables
+                fill_pages(backend, kv, tables, step.context)
         weights = load_weights(model.spec, model.source, backend)
-        kv = backend.allocate_kv(model.layout, max(step.num_pages(model.layout) for step in steps))
         limits = ProgramLimits(
             max(step.num_rows * step.num_tokens for step in steps),
             max(step.num_rows for step in steps),
@@ -171,6 +179,17 @@ def loaded(args: EngineArgs, steps: Sequence[Step]) -> Iterator[LoadedModel]:
 
         yield LoadedModel(args.model, backend, model.layout, model.spec.vocab_size, build, limits)
         backend.close()
+
+
+def check_fits(plan: MemoryPlan, num_pages: int) -> None:
+    """Raises MemoryPlanError where so many pages are more than weights and scratch leave of the free memory."""
+    wanted = num_pages * plan.page_bytes
+    left = plan.available_bytes - plan.weights_bytes - plan.scratch_bytes
+    if wanted > left:
+        raise MemoryPlanError(
+            f"The rows' contexts take {wanted / 2**20:.1f} MiB of KV pages, but weights and scratch leave "
+            f"{left / 2**20:.1f} MiB of memory. Lower --batch-size, --context-len or --input-len."
+        )
 
 
 # ---------------------------------------------------------------- measuring

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
@@ -30,7 +32,8 @@ def write_json(result: Any, to: str) -> None:
         part.write_bytes(data)
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
         raise ConfigError(f"Cannot write {to}: {error}.") from error
 
 
@@ -39,10 +42,19 @@ def check_writable(to: str | None) -> None:
     if to is None or to == "-":
         return
     path = Path(to)
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise ConfigError(f"Cannot write {to}: it is a folder, or lies in one that does not exist.")
-    if path.exists() and path.suffix != ".json":
-        raise ConfigError(f"{to} exists and is no .json file: results would replace it. Choose another name.")
+    try:
+        if path.is_dir() or not path.absolute().parent.is_dir():
+            raise ConfigError(f"Cannot write {to}: it is a folder, or lies in one that does not exist.")
+        if path.exists() and path.suffix != ".json":
+            raise ConfigError(f"{to} exists and is no .json file: results would replace it. Choose another name.")
+        part = path.with_name(path.name + ".part")
+        if not part.exists():
+            part.touch()
+            part.unlink()
+        elif not (part.is_file() and os.access(part, os.W_OK)):
+            raise ConfigError(f"Cannot write {to}: {part} is in the way.")
+    except OSError as error:
+        raise ConfigError(f"Cannot write {to}: {error}.") from error
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

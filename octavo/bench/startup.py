@@ -51,7 +51,7 @@ def measure(model: str | None, serve_options: Sequence[str], *, rounds: int, tim
     Raises:
         ConfigError: the server ends, or has not answered after `timeout_s`; with what it said.
     """
-    check_positive(rounds=rounds)
+    check_positive(num_iters=rounds)
     imports, starts = [], []
     for _ in range(rounds):
         imports.append(import_s())
@@ -107,25 +107,16 @@ class ServerProcess:
         try:
             connection.request("GET", "/health")
             return connection.getresponse().status == 200
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return False
         finally:
             connection.close()
 
     def _first_token(self, deadline: float) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_left(deadline))
-        body = json.dumps({"prompt": PROMPT, "stream": True, "temperature": 0, "max_tokens": 16})
         try:
-            connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            for line in answer:
-                if line.startswith(b"data: {") and json.loads(line[6:])["choices"]:
-                    return
-        except OSError as error:
-            raise ConfigError(f"The server broke off: {error}. {self._last_words()}") from error
-        finally:
-            connection.close()
-        raise ConfigError(f"The server answered {answer.status} without a token.")
+            first_token(self.port, _left(deadline))
+        except ConfigError as error:
+            raise ConfigError(f"{error} {self._last_words()}") from error
 
     def _last_words(self) -> str:
         self._said.seek(0)
@@ -143,6 +134,26 @@ class ServerProcess:
             self._process.kill()
             self._process.wait()
         self._said.close()
+
+
+def first_token(port: int, timeout_s: float) -> None:
+    """Returns when the server on that port streams the first token of a completion. Raises ConfigError without one."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
+    body = json.dumps({"prompt": PROMPT, "stream": True, "temperature": 0, "max_tokens": 16})
+    try:
+        connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        for line in answer:
+            said = json.loads(line[6:]) if line.startswith(b"data: {") else {}
+            if "error" in said:
+                raise ConfigError(f"The server answered with an error: {said['error']}.")
+            if said.get("choices"):
+                return
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise ConfigError(f"The server broke off: {error!r}.") from error
+    finally:
+        connection.close()
+    raise ConfigError(f"The server answered {answer.status} without a token.")
 
 
 def _left(deadline: float) -> float:

@@ -42,14 +42,12 @@ class Workload:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        given = {
-            name: getattr(self, name) for name in ("num_prompts", "concurrency", "input_len", "output_len", "repeat")
-        }
-        check_positive(**{name: value for name, value in given.items() if value is not None})
+        given = {name: getattr(self, name) for name in ("num_prompts", "concurrency", "input_len", "output_len")}
+        check_positive(**{name: value for name, value in given.items() if value is not None}, num_iters=self.repeat)
         if self.dataset is None and (self.input_len is None or self.output_len is None):
             raise ConfigError("Random prompts need input-len and output-len.")
         if self.warmup < 0:
-            raise ConfigError(f"warmup must not be negative, got {self.warmup}.")
+            raise ConfigError(f"num-iters-warmup must not be negative, got {self.warmup}.")
 
 
 @dataclass(frozen=True)
@@ -71,6 +69,7 @@ class Limits:
 class Throughput:
     """Medians over the runs; rates in tokens per second over all requests.
 
+    `num_requests` is the number there really were: a file may have fewer prompts than were asked for.
     The decode rate and its fraction are None where answers have one token, or are so short that the prefill hides the
     rest. `latencies_s` are those of the whole runs, in order. Fractions are limit / time.
     """
@@ -78,8 +77,10 @@ class Throughput:
     model: str
     fingerprint: str
     workload: Workload
+    num_requests: int
     prompt_tokens: int
     output_tokens: int
+    longest_output: int
     seconds: float
     prefill_tokens_per_s: float
     decode_tokens_per_s: float | None
@@ -132,8 +133,10 @@ def summary(model: str, fingerprint: str, workload: Workload, lengths: Sequence[
         model=model,
         fingerprint=fingerprint,
         workload=workload,
+        num_requests=len(lengths),
         prompt_tokens=prompt_tokens,
         output_tokens=output_tokens,
+        longest_output=max(tokens for _, tokens in lengths),
         seconds=total,
         prefill_tokens_per_s=prompt_tokens / prefill,
         decode_tokens_per_s=(output_tokens - len(lengths)) / decode if decode > 0 else None,
@@ -187,7 +190,7 @@ def _run(llm: LLM, asks: Sequence[Ask], *, most: int | None = None) -> float:
 
 def _heading(result: Throughput) -> str:
     load, rates = result.workload, result.limits
-    asked = f"{load.num_prompts} requests, {load.concurrency} at once"
+    asked = f"{result.num_requests} requests, {min(load.concurrency, result.num_requests)} at once"
     lengths = f"{result.prompt_tokens} tokens in, {result.output_tokens} out"
     speeds = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.gop_per_s.items())
     return (
@@ -209,8 +212,7 @@ def throughput_report(result: Throughput) -> str:
 
 
 def latency_report(result: Throughput) -> str:
-    """Seconds of a batch, and what they are of the limit."""
-    steps = max(1, max(result.output_tokens // result.workload.num_prompts, 1) - 1)
+    """Seconds of a batch, and what they are of the limit. All of it runs at once: the longest answer has every step."""
     prefill_s = result.prompt_tokens / result.prefill_tokens_per_s
     lines = [
         _heading(result),
@@ -219,7 +221,7 @@ def latency_report(result: Throughput) -> str:
         f"first token {1e3 * prefill_s:10.1f} ms  {share(result.prefill_fraction)}",
     ]
     if result.decode_tokens_per_s is not None:
-        step_s = (result.seconds - prefill_s) / steps
+        step_s = (result.seconds - prefill_s) / (result.longest_output - 1)
         lines.append(f"later token {1e3 * step_s:10.2f} ms  {share(result.decode_fraction)}")
     lines.append(f"whole       {1e3 * result.seconds:10.1f} ms  {share(result.total_fraction)}")
     return "\n".join(lines)

@@ -54,8 +54,8 @@ def dataset_asks(path: Path, encode: Encode, *, num_prompts: int, input_len: int
     try:
         for prompt, answer in _read(path):
             ids = encode(prompt)[:input_len]
-            told = answer if isinstance(answer, int) else len(encode(answer)) if answer else None
-            asks.append(Ask(tuple(ids), max(1, output_len or told or default_output)))
+            told = len(encode(answer)) if isinstance(answer, str) else answer
+            asks.append(Ask(tuple(ids), output_len or told or default_output))
             if len(asks) == num_prompts:
                 break
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
@@ -66,6 +66,7 @@ def dataset_asks(path: Path, encode: Encode, *, num_prompts: int, input_len: int
 
 
 def _read(path: Path) -> Iterator[tuple[str, str | int | None]]:
+    """Prompts, each with its answer, the number of tokens of it, or neither."""
     text = path.read_text("utf-8")
     if path.suffix == ".json":
         for conversation in json.loads(text):
@@ -75,6 +76,9 @@ def _read(path: Path) -> Iterator[tuple[str, str | int | None]]:
     elif path.suffix == ".jsonl":
         for line in filter(str.strip, text.splitlines()):
             entry: dict[str, Any] = json.loads(line)
-            yield entry["prompt"], entry.get("output_len")
+            told = entry.get("output_len")
+            if told is not None and (isinstance(told, bool) or not isinstance(told, int) or told < 1):
+                raise ValueError(f"output_len must be a whole number from 1 up, not {told!r}")
+            yield entry["prompt"], told
     else:
         yield from ((line, None) for line in text.splitlines() if line.strip())

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from octavo import __version__
 
 COMMANDS = {
-    "serve": "answer over HTTP: OpenAI's API and a chat page",
+    "serve": "answer over HTTP: OpenAI's, Anthropic's, TGI's, Ollama's and llama.cpp's APIs and a chat page",
     "run": "chat in the terminal, or answer one prompt",
     "generate": "complete prompts from arguments, a file or standard input",
     "plan": "print the memory a model will take",

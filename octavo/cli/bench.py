@@ -45,10 +45,12 @@ def _add_json(option: Callable[..., object]) -> None:
 
 
 def _refuse(options: argparse.Namespace, reasons: dict[str, str]) -> None:
-    """Engine options that the benchmark sets by itself."""
+    """Engine options that the benchmark sets by itself, or has no use for."""
     for name, reason in reasons.items():
-        if getattr(options, name) not in (None, False):
-            raise ConfigError(f"--{name.replace('_', '-')} is not for this benchmark: {reason}.")
+        given = getattr(options, name)
+        if given is not None and given is not False:
+            flag = "kv-memory" if name == "kv_memory_bytes" else name.replace("_", "-")
+            raise ConfigError(f"--{flag} is not for this benchmark: {reason}.")
 
 
 def _print(report: str, result: object, to: str | None) -> None:
@@ -65,13 +67,17 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    numbers = tuple(int(name) for name in _names(text))
-    if not numbers or min(numbers) < 1:
+    names = _names(text)
+    if not names or not all(name.isdecimal() and int(name) for name in names):
         raise argparse.ArgumentTypeError(f"{text!r} are no numbers from 1 up, such as 1,8,512")
-    return numbers
+    return tuple(map(int, names))
 
 
 # ---------------------------------------------------------------- throughput and latency
+
+# tokens of a random prompt and of its answer
+_THROUGHPUT_LENGTHS = (128, 128)
+_LATENCY_LENGTHS = (32, 128)
 
 
 def _throughput_options(parser: Parser) -> None:
@@ -79,7 +85,7 @@ def _throughput_options(parser: Parser) -> None:
     option = parser.add_argument_group("workload").add_argument
     option("--num-prompts", type=int, default=32, help="requests, all there from the start (default: %(default)s)")
     option("--concurrency", type=int, help="most requests at once (default: all)")
-    _workload_options(option, 128, 128)
+    _workload_options(option, *_THROUGHPUT_LENGTHS)
     option("--num-iters", "--repeat", dest="repeat", type=int, default=3, metavar="N",
            help="runs; the median is reported (default: %(default)s)")  # fmt: skip
     option("--num-iters-warmup", type=int, default=1, metavar="N", help="runs before (default: %(default)s)")
@@ -90,7 +96,7 @@ def _latency_options(parser: Parser) -> None:
     add_engine_options(parser)
     option = parser.add_argument_group("workload").add_argument
     option("--batch-size", type=int, default=8, help="requests of a batch (default: %(default)s)")
-    _workload_options(option, 32, 128)
+    _workload_options(option, *_LATENCY_LENGTHS)
     option("--num-iters", "--repeat", dest="repeat", type=int, default=10, metavar="N",
            help="batches, one after the other (default: %(default)s)")  # fmt: skip
     option("--num-iters-warmup", type=int, default=2, metavar="N", help="batches before (default: %(default)s)")
@@ -135,14 +141,16 @@ def _throughput(options: argparse.Namespace) -> None:
     from octavo.bench.throughput import throughput_report
 
     concurrency = options.num_prompts if options.concurrency is None else options.concurrency
-    result = _measure_engine(options, options.num_prompts, concurrency, (128, 128))
+    result = _measure_engine(options, options.num_prompts, concurrency, _THROUGHPUT_LENGTHS)
     _print(throughput_report(result), result, options.json)
 
 
 def _latency(options: argparse.Namespace) -> None:
     from octavo.bench.throughput import latency_report
+    from octavo.bench.workload import check_positive
 
-    result = _measure_engine(options, options.batch_size, options.batch_size, (32, 128))
+    check_positive(batch_size=options.batch_size)
+    result = _measure_engine(options, options.batch_size, options.batch_size, _LATENCY_LENGTHS)
     _print(latency_report(result), result, options.json)
 
 
@@ -151,12 +159,12 @@ def _latency(options: argparse.Namespace) -> None:
 
 def _kernel_options(parser: Parser) -> None:
     option = parser.add_argument
-    option("--shapes", type=_names, default=("135m", "1b"), metavar="NAMES",
-           help="135m, 1b, or OUTPUTSxINPUTS, separated by commas (default: 135m,1b)")  # fmt: skip
-    option("--formats", type=_names, default=("Q8_0", "Q4_0", "Q4_K", "Q6_K", "BF16"), metavar="NAMES",
-           help="of the weights (default: Q8_0,Q4_0,Q4_K,Q6_K,BF16)")  # fmt: skip
-    option("--rows", type=_numbers, default=(1, 8, 32, 64, 512), metavar="NUMBERS",
-           help="rows of activations (default: 1,8,32,64,512)")  # fmt: skip
+    option("--shapes", type=_names, default="135m,1b", metavar="NAMES",
+           help="135m, 1b, or OUTPUTSxINPUTS, separated by commas (default: %(default)s)")  # fmt: skip
+    option("--formats", type=_names, default="Q8_0,Q4_0,Q4_K,Q6_K,BF16", metavar="NAMES",
+           help="of the weights (default: %(default)s)")  # fmt: skip
+    option("--rows", type=_numbers, default="1,8,32,64,512", metavar="NUMBERS",
+           help="rows of activations (default: %(default)s)")  # fmt: skip
     option("--kinds", type=_names, default=(), metavar="NAMES",
            help="products, attention, rows, sampling (default: all)")  # fmt: skip
     option("--kv-cache-dtype", default="bf16", metavar="TYPE", help="of attention's pages (default: %(default)s)")
@@ -208,7 +216,13 @@ def _profile(options: argparse.Namespace) -> None:
 
     check_writable(options.trace)
     _refuse(options, {"max_num_seqs": "--batch-size says how many rows there are",
-                      "max_num_batched_tokens": "--input-len says how many tokens a step has"})  # fmt: skip
+                      "max_num_batched_tokens": "--input-len says how many tokens a step has",
+                      "kv_memory_bytes": "there are as many KV pages as the rows need",
+                      "gpu_memory_utilization": "there are as many KV pages as the rows need",
+                      "enable_prefix_caching": "there is no scheduler and no cache",
+                      "seed": "nothing is sampled",
+                      "chat_template": "no text is read",
+                      "tokenizer": "no text is read"})  # fmt: skip
     steps = [
         profile.Step("decode", options.batch_size, 1, options.context_len),
         profile.Step("prompt", 1, options.input_len, options.input_len),
@@ -237,9 +251,12 @@ def _startup(options: argparse.Namespace) -> None:
     from octavo.bench.startup import measure, report
 
     model = one_model(options)
+    try:
+        given = shlex.split(options.serve_options)
+    except ValueError as error:
+        raise ConfigError(f"--serve-options {options.serve_options!r} cannot be split into words: {error}.") from error
     threads = [] if options.threads is None else ["--threads", str(options.threads)]
-    more = [*shlex.split(options.serve_options), *threads]
-    result = measure(model, more, rounds=options.num_iters, timeout_s=options.timeout)
+    result = measure(model, [*given, *threads], rounds=options.num_iters, timeout_s=options.timeout)
     _print(report(result), result, options.json)
 
 

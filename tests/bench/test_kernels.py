@@ -46,11 +46,21 @@ def test_products_of_the_command_line(
         (["--kv-cache-dtype", "q3"], "q3"),
         (["--rounds", "0"], "rounds must be at least 1"),
         (["--json", "/no/such/folder/x.json"], "/no/such/folder"),
+        (["--threads", "5000"], "threads must be from 1 to 1024"),
+        (["--kinds", "products", "--shapes", "1000000x1000000", "--formats", "F32"], "--shapes 1000000x1000000 in F32"),
+        (["--rows", "999999999999"], "--rows 999999999999 takes"),
     ],
 )
 def test_refusals_name_the_option(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "kernels", "--kinds", "rows", *arguments]) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rows", ["a", "", "1,-2", "0", "1.5"])
+def test_rows_are_numbers_from_one(rows: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["bench", "kernels", "--rows", rows])
+    assert f"argument --rows: {rows!r} are no numbers from 1 up" in capsys.readouterr().err
 
 
 def test_a_format_whose_blocks_do_not_fit_has_no_row() -> None:

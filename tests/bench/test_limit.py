@@ -85,10 +85,19 @@ def test_a_stage_has_the_costs_of_its_instructions() -> None:
 def test_the_least_work_of_requests() -> None:
     work = least_work([(5, 3), (4, 1), (2, 2)], concurrency=2, max_tokens=6)
     assert [(step.rows, step.num_samples) for step in work.prefill] == [
-        (((5, 5), (1, 1)), 1), (((3, 4),), 1), (((2, 2),), 1)
+        (((5, 5), (1, 1)), 1), (((3, 4), (2, 2)), 2)
     ]  # fmt: skip
-    assert [step.rows for step in work.decode] == [((1, 6),), ((1, 7),), ((1, 3),)]
+    assert [step.rows for step in work.decode] == [((1, 6), (1, 3)), ((1, 7),)]
     assert least_work([(5, 1)], 1, 6).decode == ()
+
+
+def test_the_next_request_starts_where_one_ends() -> None:
+    work = least_work([(1, 4), (1, 2), (2, 3), (3, 2)], concurrency=2, max_tokens=64)
+    assert [step.rows for step in work.decode] == [
+        ((1, 2), (1, 2)), ((1, 3), (1, 3)), ((1, 4), (1, 4)), ((1, 4),)
+    ]  # fmt: skip
+    assert [step.num_samples for step in work.decode] == [2, 2, 2, 1]
+    assert [step.rows for step in work.prefill] == [((1, 1), (1, 1)), ((2, 2), (3, 3))], "two at once, not more"
 
 
 @pytest.mark.parametrize("isa", ["portable", "avx2", "avx512", "avx512_bf16", "neon", "neon_dotprod", "neon_i8mm"])

@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from octavo.backends.ops import I32, KvLayout, Ops, ProgramLimits, StepInputs, Value
+from octavo.base.config import EngineArgs
+from octavo.base.errors import MemoryPlanError
+from octavo.base.types import KvGroup
 from octavo.cli import main
+from octavo.runner.memory import MemoryPlan
+from octavo.weights.loader import HostTensor
 from tests.bench.test_throughput import SHAPE
 from tools.make_model.gguf import write_gguf
 
 pytest.importorskip("octavo._kernels", reason="CPU BACKEND ABSENT: the extension octavo._kernels is not built")
 
+from octavo.backends.cpu.backend import CpuBackend
 from octavo.backends.cpu.cost import Cost
+from octavo.backends.cpu.kv import CpuKv
 from octavo.backends.cpu.limits import MachineLimits
 from octavo.backends.cpu.planner import FUSIONS
 from octavo.backends.cpu.profile import ChunkTime, StageInfo, StageTime, StageWeight
+from octavo.backends.cpu.weights import CpuWeight
 from octavo.bench import profile
+from octavo.bench.pages import fill_pages, words
 
 STEPS = ["--batch-size", "3", "--context-len", "20", "--input-len", "24", "--num-iters", "2"]
-ENGINE = ["--kv-memory", "8MiB", "--max-model-len", "128", "--threads", "2"]
+ENGINE = ["--max-model-len", "128", "--threads", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -95,15 +108,60 @@ def test_lines_of_given_times() -> None:
 
 def test_steps_made_by_hand() -> None:
     step = profile.Step("prompt", 2, 5, 40)
-    from octavo.backends.ops import KvLayout
-    from octavo.base.types import KvGroup
-
     layout = KvLayout((KvGroup("a"), KvGroup("b")), (0, 1), (0, 0), 1, 1, 64, "f16", 16)
     inputs = step.inputs(layout, 100)
     assert step.num_pages(layout) == 12 and step.shape.rows == ((5, 40), (5, 40))
     assert inputs.positions.tolist() == [35, 36, 37, 38, 39] * 2
     assert inputs.row_starts.tolist() == [0, 5, 10] and inputs.sample_rows.tolist() == [4, 9]
     assert sorted(page for table in inputs.page_tables for page in table.ravel().tolist()) == list(range(12))
+
+
+def test_pages_are_bounded_by_what_weights_and_scratch_leave() -> None:
+    plan = MemoryPlan(
+        weights_bytes=5000, kv_bytes_per_token=64, page_bytes=1024, page_size=16, num_pages=1, scratch_bytes=2000,
+        available_bytes=7000 + 8 * 1024, max_model_len=64, max_num_seqs=1, max_num_batched_tokens=1, max_samples=1,
+        groups=(KvGroup("a"),),
+    )  # fmt: skip
+    profile.check_fits(plan, 8)
+    with pytest.raises(MemoryPlanError, match="Lower --batch-size, --context-len or --input-len"):
+        profile.check_fits(plan, 9)
+
+
+def test_steps_read_pages_that_were_written(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled: list[tuple[list[list[int]], int]] = []
+
+    def record(backend: CpuBackend, kv: CpuKv, tables: Sequence[I32], context: int) -> None:
+        filled.append((tables[0].tolist(), context))
+        fill_pages(backend, kv, tables, context)
+
+    monkeypatch.setattr(profile, "fill_pages", record)
+    steps = [profile.Step("decode", 2, 1, 20), profile.Step("prompt", 1, 24, 24)]
+    with profile.loaded(EngineArgs(model=model, threads=1), steps):
+        assert filled == [([[0, 1], [2, 3]], 20)], "the prompt's step writes its pages itself"
+
+
+def test_pages_are_filled_to_the_end_of_the_context_in_every_layer() -> None:
+    """Keys of zeros for the query: attention is the mean of all values, here of two groups with tables of their own."""
+    backend = CpuBackend(threads=2)
+    layout = KvLayout((KvGroup("a"), KvGroup("b")), (0, 1, 0), (0, 0, 1), 2, 2, 16, "f32", 16)
+    kv = backend.allocate_kv(layout, 140)
+    scattered = np.random.default_rng(5).permutation(140).astype(np.int32).reshape(2, 2, 35)
+    fill_pages(backend, kv, list(scattered), 550)
+    queries = backend.load(HostTensor.from_float32("q", np.zeros((1, 64), np.float32)))
+
+    def forward(ops: Ops, w: Mapping[str, CpuWeight], layers: Sequence[Any]) -> Mapping[str, Value]:
+        q = ops.embed(w["q"])
+        found = [ops.attention(q, layer, num_heads=4, scale=1.0) for layer in layers]
+        return {"logits": ops.gather_rows(ops.add(ops.add(found[0], found[1]), found[2]))}
+
+    program = backend.build(forward, {"q": queries}, kv, ProgramLimits(2, 2, 2, 560))
+    last, contexts = np.full(2, 549, np.int32), np.full(2, 550, np.int32)
+    rows = np.arange(3, dtype=np.int32)
+    step = StepInputs(np.zeros(2, np.int32), last, rows, contexts, tuple(scattered), rows[:2])
+    values = words(32)[np.arange(550) % 64].mean(axis=0).reshape(2, 1, 16)
+    want = np.broadcast_to(3 * values, (2, 2, 16)).ravel()  # two query heads share a key head
+    for row in program.run(program.prepare(step))["logits"]:
+        assert np.allclose(row, want, atol=1e-4) and np.abs(row).max() > 0.01
 
 
 @pytest.mark.parametrize(
@@ -113,6 +171,11 @@ def test_steps_made_by_hand() -> None:
         (["--input-len", "4096"], "4096 tokens are more than the model's context"),
         (["--backend", "reference"], "reference"),
         (["--max-num-seqs", "4"], "--max-num-seqs is not for this benchmark"),
+        (["--kv-memory", "8MiB"], "--kv-memory is not for this benchmark"),
+        (["--gpu-memory-utilization", "0.5"], "--gpu-memory-utilization is not for this benchmark"),
+        (["--enable-prefix-caching"], "--enable-prefix-caching is not for this benchmark"),
+        (["--seed", "0"], "--seed is not for this benchmark"),
+        (["--chat-template", "x.jinja"], "--chat-template is not for this benchmark"),
         (["--trace", "/no/such/folder/t.json"], "/no/such/folder"),
     ],
 )

@@ -41,7 +41,8 @@ def test_throughput_numbers_agree(model: str, capsys: pytest.CaptureFixture[str]
     assert result["prefill_fraction"] == pytest.approx(limits["prefill_s"] * result["prefill_tokens_per_s"] / 100)
     assert result["total_fraction"] == pytest.approx((limits["prefill_s"] + limits["decode_s"]) / result["seconds"])
     assert limits["gb_per_s"] > 0 and limits["gop_per_s"]["f32"] > 0
-    assert result["decode_tokens_per_s"] is None or result["decode_tokens_per_s"] > 0
+    later_s = result["seconds"] - 100 / result["prefill_tokens_per_s"]
+    assert result["decode_tokens_per_s"] == (pytest.approx(25 / later_s) if later_s > 0 else None)
     assert "-kv-" in result["fingerprint"]
 
 
@@ -63,6 +64,9 @@ def test_a_dataset_gives_prompts_and_lengths(model: str, tmp_path: Path, capsys:
     arguments = ["--dataset", str(path), "--num-prompts", "2", "--num-iters", "1", "--output-len", "3"]
     assert main(["bench", "throughput", model, *arguments, *ENGINE, "--json", "-"]) == 0
     assert json.loads(capsys.readouterr().out)["output_tokens"] == 6
+    path.write_text('{"prompt": "a", "output_len": "128"}\n')
+    assert main(["bench", "throughput", model, *arguments, *ENGINE]) == 1
+    assert "output_len must be a whole number from 1 up, not '128'" in capsys.readouterr().err
 
 
 def asks(path: Path, **changes: int | None) -> list[tuple[int, int]]:
@@ -99,6 +103,14 @@ def test_a_workload_of_nothing_is_refused_by_name(model: str, capsys: pytest.Cap
     assert "output-len must be at least 1, got 0" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="num-prompts must be at least 1"):
         Workload(0, 1, 1, 1, 1)
+    for option, value, message in (
+        ("--batch-size", "0", "batch-size must be at least 1, got 0"),
+        ("--num-iters", "0", "num-iters must be at least 1, got 0"),
+        ("--num-iters-warmup", "-1", "num-iters-warmup must not be negative, got -1"),
+        ("--threads", "5000", "threads must be from 1 to 1024, got 5000"),
+    ):
+        assert main(["bench", "latency", model, *ENGINE, option, value]) == 1
+        assert message in capsys.readouterr().err
     assert main(["bench", "throughput", model, "--backend", "reference", *WORKLOAD, "--max-model-len", "64"]) == 1
     assert "reference" in capsys.readouterr().err
 
@@ -114,6 +126,18 @@ def test_rates_and_fractions_of_given_seconds() -> None:
     text = throughput_report(result)
     assert "decode         6.7 tokens/s  50% of the limit" in text
     assert "later token     300.00 ms  50% of the limit" in latency_report(result)
+
+
+def test_a_later_token_is_a_step_of_the_longest_answer_of_the_requests_there_were() -> None:
+    """Two prompts of a file where eight were asked for: 4 + 8 tokens are 8 steps, the first of them the prompts'."""
+    lengths = [(10, 4), (30, 8)]
+    work = least_work(lengths, 8, 64)
+    limits = Limits(1.0, {}, 0.1, 0.35)
+    result = summary("m", "f", Workload(8, 8, 20, None, 1, dataset="f"), lengths, [0.3], [1.0], limits, work)
+    assert (result.num_requests, result.longest_output, result.decode_tokens_per_s) == (2, 8, pytest.approx(10 / 0.7))
+    text = latency_report(result)
+    assert "2 requests, 2 at once, 40 tokens in, 12 out" in text
+    assert "later token     100.00 ms  50% of the limit" in text
 
 
 def test_decode_that_cannot_be_told_is_not_a_number_out_of_the_air() -> None:
@@ -136,7 +160,14 @@ def test_results_replace_only_results(tmp_path: Path) -> None:
     assert json.loads(to.read_text()) == {"a": 2} and [p.name for p in tmp_path.iterdir()] == ["r.json"]
     model = tmp_path / "model.gguf"
     model.write_text("weights")
-    for wrong in (str(model), str(tmp_path), str(tmp_path / "no" / "r.json")):
+    blocked = tmp_path / "blocked.json"
+    (tmp_path / "blocked.json.part").mkdir()
+    too_long = tmp_path / ("x" * 300 + ".json")
+    for wrong in (model, tmp_path, tmp_path / "no" / "r.json", blocked, too_long):
         with pytest.raises(ConfigError, match=r"Cannot write|replace"):
-            report.check_writable(wrong)
+            report.check_writable(str(wrong))
+    with pytest.raises(ConfigError, match="Cannot write"):
+        report.write_json({"a": 3}, str(blocked))
+    report.check_writable(str(to))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["blocked.json.part", "model.gguf", "r.json"]
     assert report.table(["a", "b"], [["x", 1.234], ["long", None]]) == "a        b\nx     1.23\nlong     -"

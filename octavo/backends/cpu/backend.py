@@ -16,6 +16,7 @@ from octavo.backends.cpu.program import CpuProgram, arena_bytes, sizes_of, step_
 from octavo.backends.cpu.recorder import Recording, record
 from octavo.backends.cpu.weights import CpuWeight
 from octavo.backends.ops import F32, I32, Forward, KvLayout, ProgramLimits, RowLogprobs, SampleRows
+from octavo.base.config import MAX_THREADS
 from octavo.base.errors import ConfigError, MemoryPlanError
 from octavo.weights.loader import HostTensor
 from octavo.weights.tensor import TensorInfo
@@ -43,8 +44,8 @@ class CpuBackend:
         fusions: frozenset[Fusion] = FUSIONS,
         lock: bool = False,
     ) -> None:
-        if threads is not None and threads < 1:
-            raise ConfigError(f"threads={threads}: the CPU backend needs at least one")
+        if threads is not None and not 1 <= threads <= MAX_THREADS:
+            raise ConfigError(f"threads must be from 1 to {MAX_THREADS}, got {threads}.")
         self.fusions = fusions
         self._lock = lock
         self._arena: _kernels.WeightArena | None = None
