@@ -34,7 +34,9 @@ class Detokenizer:
     ) -> None:
         self._table = tokenizer.id_bytes()
         self._tokenizer = tokenizer
-        self._hidden = tokenizer.special_ids - tokenizer.special_in(marks) if skip_special_tokens else frozenset()
+        self._hidden = tokenizer.special_ids if skip_special_tokens else frozenset()
+        if marks:
+            self._hidden -= tokenizer.special_in(marks)
         self._raw_specials = not (spaces_between_special_tokens or skip_special_tokens)
         self._last_added = False
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")

@@ -121,7 +121,7 @@ class Tokenizer:
 
     def special_in(self, texts: Sequence[str]) -> frozenset[int]:
         """The special tokens that some of these texts contain; the ends of an answer are never among them."""
-        candidates = self.special_ids - self.eos_token_ids if texts else frozenset()
+        candidates = self.special_ids - self.eos_token_ids
         return frozenset(id for id in candidates if any(self.token_text(id) in text for text in texts))
 
     def token_to_id(self, token: str) -> int | None:
