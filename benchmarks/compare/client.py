@@ -38,7 +38,7 @@ class Answer:
 
 @functools.cache
 def plain_tokens(vocab_size: int) -> list[int]:
-    """Ids whose text is ASCII letters: a random model repeats its input, and no server holds such text back."""
+    """Ids whose text is ASCII letters: a random model mostly repeats its input, and no server holds such text back."""
     texts = make_vocabulary(vocab_size).tokens
     return [i for i, text in enumerate(texts) if text.isascii() and text.isalpha()]
 
@@ -128,13 +128,15 @@ async def complete(port: int, model: str, ask: Ask) -> Answer:
         raise RuntimeError(f"the server answered {status.decode(errors='replace')[:1000]}")
     for at, line in lines:
         _read(answer, at, json.loads(line[6:]))
+    if not answer.pieces_s and lines:  # bytes that are no text, held back to the end
+        answer.pieces_s.append(lines[-1][0])
     return answer
 
 
 def _read(answer: Answer, at: float, event: dict[str, Any]) -> None:
     if "error" in event:
         raise RuntimeError(f"the server's stream says {event['error']}")
-    if any(choice.get("text") for choice in event.get("choices") or ()):
+    if any(choice.get("text") or not choice.get("finish_reason") for choice in event.get("choices") or ()):
         answer.pieces_s.append(at)
     if usage := event.get("usage"):
         answer.tokens = usage["completion_tokens"]

@@ -1,14 +1,13 @@
 """llama.cpp's best settings, found before the rounds: flash attention, repacked weights, one KV cache for all.
 
-Each switch is flipped alone against the base (attention on, repacked, a cache for each sequence) and kept where it is
-faster. Attention and cache do not see the weights' format: they are tried on the Q8_0 file of a shape; repacking is
-tried for each format, for one request and for several. Shapes without trials of their own take those of the nearest.
+Each switch is flipped alone against the base (attention on, repacked, a cache for each sequence); the fastest of all is
+used. Attention and cache do not see the weights' format: they are tried on the Q8_0 file of a shape; repacking is tried
+for each format, for one request and for several. Shapes without trials of their own take those of the nearest.
 """
 
 from __future__ import annotations
 
 import json
-import statistics
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ Best = dict[str, Settings]
 """Settings to add, by `KIND SHAPE FORMAT prompt|decode`."""
 
 BASE: Settings = ()
+CLEARLY = 1.03  # how much faster a flip must be: the best of a few trials moves by that much
 _FLIPS: dict[str, Settings] = {"fa": (("fa", "0"),), "repack": (("repack", "0"),), "kvu": (("kvu", "1"),)}
 _KINDS = {"single": "single", "busy": "single", "crowd": "crowd", "crowd-64": "crowd"}
 _NEAREST = {MIDDLE: SMALL, LARGER: LARGE, LONG: SMALL}
@@ -61,21 +61,23 @@ def load(folder: Path) -> Best:
 
 
 def choose(samples: list[store.Sample]) -> dict[str, Settings]:
-    """The flips that are faster, by `KIND SHAPE FORMAT prompt|decode`."""
+    """The base, or the flip that is clearly faster, by `KIND SHAPE FORMAT prompt|decode`. The best value of a trial
+    counts: what disturbs it only makes it slower."""
     rates: dict[tuple[str, str, str], float] = {}
     for trial in trials():
         for contender in trial.contenders:
-            for sample in _usable(samples, trial.name, contender.label):
-                for work, values in sample["values"].items():
+            for sample in samples:
+                if (sample["group"], sample["contender"]) != (trial.name, contender.label):
+                    continue
+                for work, values in sample.get("values", {}).items():
                     tried = (trial.name, WORKS[work].kind, _flip_of(contender.settings))
-                    rates[tried] = statistics.median(value["tok_s"] for value in values)
+                    rates[tried] = max(rates.get(tried, 0.0), *(value["tok_s"] for value in values))
     found: dict[str, Settings] = {}
-    for (name, kind, flip), rate in rates.items():
-        key = f"{name.removeprefix('probe ')} {kind}"
-        found.setdefault(key, ())
-        if flip and rate > rates.get((name, kind, ""), float("inf")):
-            found[key] += _FLIPS[flip]
-    return found
+    for name, kind in {(name, kind) for name, kind, _ in rates}:
+        tried = {flip: rate for (n, k, flip), rate in rates.items() if (n, k) == (name, kind)}
+        fastest = max(tried, key=lambda flip: tried[flip] if flip else CLEARLY * tried[flip])
+        found[f"{name.removeprefix('probe ')} {kind}"] = _FLIPS[fastest] if fastest else BASE
+    return dict(sorted(found.items()))
 
 
 def settings_for(best: Best, kind: str, contender: Contender, work_kind: str) -> Settings:
@@ -86,13 +88,6 @@ def settings_for(best: Best, kind: str, contender: Contender, work_kind: str) ->
     attention = best.get(f"{kind} {shape} Q8_0 {work_kind}", ())
     weights = best.get(f"{kind} {shape} {contender.format} {work_kind}", ())
     return (*(s for s in attention if s[0] != "repack"), *(s for s in weights if s[0] == "repack"))
-
-
-def _usable(samples: list[store.Sample], group: str, label: str) -> list[store.Sample]:
-    """Undisturbed ones if there are any; the last counts."""
-    whole = [s for s in samples if (s["group"], s["contender"]) == (group, label) and "error" not in s]
-    calm = [s for s in whole if s["foreign_share"] <= runner.MAX_FOREIGN]
-    return calm or whole
 
 
 def _flip_of(settings: Any) -> str:

@@ -140,7 +140,7 @@ def _public(text: str) -> str:
 
 def _brief(sample: store.Sample) -> str:
     if "error" in sample:
-        return str(sample["error"])[-600:]
+        return str(sample["error"])[:200]
     parts = []
     for work, values in sample["values"].items():
         rates = sorted(value[key] for value in values for key in ("tok_s", "seconds") if key in value)
