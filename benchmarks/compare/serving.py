@@ -36,6 +36,9 @@ def run(
     port = _free_port()
     command = command_of(contender, works, port, threads)
     values: dict[str, list[dict[str, float]]] = {}
+    if works == ("start",):  # once before, so that all files lie in the page cache
+        with _server(command, contender.engine, threads) as (process, _):
+            asyncio.run(_first_token(process, port, command, vocab))
     with _server(command, contender.engine, threads) as (process, begin):
         asyncio.run(_first_token(process, port, command, vocab))
         values["start"] = [{"seconds": time.perf_counter() - begin}]
@@ -63,8 +66,8 @@ def command_of(contender: Contender, works: tuple[str, ...], port: int, threads:
         return [python, "-m", "octavo", "serve", model, "--port", str(port), "--no-access-log", *_sizes(threads, works)]
     if contender.engine == "llama.cpp":
         command = [str(places.llama_tool("llama-server")), "-m", model, "--port", str(port), "-t", str(threads),
-                   "-tb", str(threads), "-np", str(USERS), "-c", str(1280 * USERS), "-b", "2048", "-ub", "512",
-                   "-cb"]  # fmt: skip
+                   "-tb", str(threads), "-b", "2048", "-ub", "512", "-cb"]  # fmt: skip
+        command += ["-np", "1", "-c", "2048"] if works == ("start",) else ["-np", str(USERS), "-c", str(1280 * USERS)]
         flags = {"fa": "1", "kvu": "0", **dict(contender.settings)}
         command += ["-fa", {"1": "on", "0": "off"}[flags["fa"]]]
         return [*command, "--kv-unified" if flags["kvu"] == "1" else "--no-kv-unified"]
@@ -80,7 +83,7 @@ def _loaded(works: tuple[str, ...]) -> bool:
 
 
 def _sizes(threads: int, works: tuple[str, ...]) -> list[str]:
-    memory = KV_MEMORY if _loaded(works) else KV_MEMORY_ALONE
+    memory = KV_MEMORY_ALONE if works == ("memory",) else KV_MEMORY
     return ["--threads", str(threads), "--max-num-seqs", str(USERS), "--max-model-len", "2048", "--kv-memory",
             str(memory)]  # fmt: skip
 
