@@ -74,8 +74,8 @@ def groups() -> list[Group]:
 
 
 _ORDER = (f"single {SMALL} ", f"crowd {SMALL} ", f"single {LARGE} ", "http", f"vllm {SMALL} W8A8", "start", "busy",
-          "openvino", "memory", "context f16", f"crowd {LARGE} ", f"single {MIDDLE} ", f"single {LARGER} ",
-          "transformers", "context", "vllm", "crowd-64", "one cache")  # fmt: skip
+          "openvino", "memory", "context f16", f"crowd {LARGE} ", f"single {MIDDLE} ", "transformers",
+          f"single {LARGER} ", "context", "vllm", "crowd-64", "one cache")  # fmt: skip
 
 
 def _pair(shape: str, format: str) -> tuple[Contender, ...]:
