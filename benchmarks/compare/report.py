@@ -31,8 +31,8 @@ _METHOD = (
     "are medians over rounds.",
     "The limits of the machine (bandwidth of packed-weight reads, int8 and bf16 products) are measured before and "
     "after every sample (bandwidth, which moves with the minute, counts by group, peaks by run); "
-    "the limit of a workload is the sum over its matrices of the larger of bytes / bandwidth and operations / rate, plus "
-    "attention the same way. Norms, rope, softmax and sampling count nothing.",
+    "the limit of a workload is the sum over its matrices of the larger of bytes / bandwidth and operations / rate, "
+    "plus attention the same way. Norms, rope, softmax and sampling count nothing.",
     "The share of the processors that other processes took is measured for every sample; samples above 10% are "
     "measured again and left out where a point has others (lines without any other are marked †).",
     "Octavo offline: `LLM.generate`, wall time of the whole call, from token ids to token ids. Decoding is the time of "
