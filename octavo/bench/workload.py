@@ -76,9 +76,9 @@ def _read(path: Path) -> Iterator[tuple[str, str | int | None]]:
     elif path.suffix == ".jsonl":
         for line in filter(str.strip, text.splitlines()):
             entry: dict[str, Any] = json.loads(line)
-            told = entry.get("output_len")
+            prompt, told = entry["prompt"], entry.get("output_len")
             if told is not None and (isinstance(told, bool) or not isinstance(told, int) or told < 1):
                 raise ValueError(f"output_len must be a whole number from 1 up, not {told!r}")
-            yield entry["prompt"], told
+            yield prompt, told
     else:
         yield from ((line, None) for line in text.splitlines() if line.strip())
