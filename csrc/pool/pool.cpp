@@ -150,12 +150,14 @@ class Pool::Team {
   // Opens the next stage that has chunks, or ends the job. Called by the worker that finished the last chunk.
   void advance(int worker) {
     done_.store(0, std::memory_order_relaxed);
+    // Who submits a job of several stages may be elsewhere until it joins: others go on without it.
+    const bool begins = stage_ < 0 && job_->num_stages() > 1;
     while (++stage_ < job_->num_stages()) {
       const int64_t count = job_->chunks(stage_);
       heartbeat_.fetch_add(1, std::memory_order_relaxed);
       if (count > kMaxChunks) std::abort();  // it would spill into the other fields of the ticket
       if (count > 0) {
-        publish(static_cast<uint64_t>(count), count > 1);
+        publish(static_cast<uint64_t>(count), count > 1 || begins);
         return;
       }
     }

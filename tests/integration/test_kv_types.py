@@ -7,6 +7,7 @@ import pytest
 
 from octavo import LLM
 from octavo.base.errors import ConfigError
+from octavo.base.types import KvGroup
 from octavo.models.spec import KvDtype
 from tests.models.requantized import demo, demo_texts
 
@@ -35,3 +36,15 @@ def test_the_option_is_known_by_name() -> None:
         assert llm.info.fingerprint.endswith("kv-int8")
     with pytest.raises(ConfigError, match="kv_cache_dtype must be one of auto, f32, f16, bf16, int8, got 'fp8'"):
         LLM("octavo-demo", kv_cache_dtype="fp8")
+
+
+def test_heads_whose_sums_would_not_be_exact_are_refused() -> None:
+    from octavo.backends.cpu.kv import check_layout
+    from octavo.backends.ops import KvLayout
+
+    def layout(head_dim: int) -> KvLayout:
+        return KvLayout((KvGroup("all"),), (0,), (0,), 1, 1, head_dim, "int8", 16)
+
+    check_layout(layout(512))
+    with pytest.raises(ConfigError, match="up to heads of 512 numbers, and this model's have 516"):
+        check_layout(layout(516))

@@ -14,6 +14,7 @@ from octavo.base.errors import ConfigError
 
 _TILE = 16  # tokens of a tile of the kernels
 _TYPES = {"f32": 0, "f16": 1, "bf16": 2, "int8": 3}
+_LARGEST_INT8_HEAD = 512  # 32639 * 127 * 512 is under 2^31
 _STEPS = {"f32": 1, "f16": 1, "bf16": 2, "int8": 4}  # numbers of a head that one instruction multiplies
 
 
@@ -61,6 +62,11 @@ def check_layout(layout: KvLayout) -> None:
         raise ConfigError(
             f"--kv-cache-dtype {layout.dtype} needs heads of a multiple of {_STEPS[layout.dtype]} numbers, "
             f"and this model's have {layout.head_dim}; choose f16 or f32"
+        )
+    if layout.dtype == "int8" and layout.head_dim > _LARGEST_INT8_HEAD:
+        raise ConfigError(
+            f"--kv-cache-dtype int8 sums exactly up to heads of {_LARGEST_INT8_HEAD} numbers, and this model's have "
+            f"{layout.head_dim}; choose bf16, f16 or f32"
         )
 
 
