@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from octavo.base.errors import OctavoError
-from octavo.base.types import Delta, FinishReason, TokenLogprobs
+from octavo.base.types import AsyncEngine, Delta, FinishReason, TokenLogprobs
+from octavo.text.answer import AnswerReader, Part
 
 
 class CompletionFailedError(OctavoError):
@@ -61,6 +62,12 @@ class Usage:
         return sum(sum(outputs.values()) for _, _, outputs in self.by_prompt.values())
 
 
+def token_shown(engine: AsyncEngine, token_id: int) -> tuple[str, bytes]:
+    """One token's own text and bytes; a part of a character is shown as a replacement character."""
+    raw = engine.token_bytes(token_id) or engine.token_text(token_id).encode()
+    return raw.decode("utf-8", "replace"), raw
+
+
 def failure(delta: Delta) -> CompletionFailedError:
     """The error of a Delta whose finish reason is "error"."""
     return CompletionFailedError(delta.error or "The engine failed on this request.")
@@ -106,6 +113,23 @@ async def _pump(
         await queue.put((number, None))
     except Exception as e:
         await queue.put((number, e))
+    finally:
+        await close(stream)
+
+
+async def answer_parts(
+    reader: AnswerReader, stream: AsyncIterator[tuple[int, Delta]]
+) -> AsyncIterator[tuple[Delta, list[Part]]]:
+    """(Delta, what it adds to the answer) of one completion, the last one included.
+
+    Raises:
+        CompletionFailedError: the completion ended with an error.
+    """
+    try:
+        async for _, delta in stream:
+            if delta.finish_reason == "error":
+                raise failure(delta)
+            yield delta, reader.feed(delta.text, last=delta.finish_reason is not None)
     finally:
         await close(stream)
 

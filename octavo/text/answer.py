@@ -5,6 +5,7 @@ Knows which formats a model uses (from its chat template) and no dialect: what b
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -49,6 +50,15 @@ class Words:
 Part = Thought | Words | CallBegin | CallArguments
 
 
+def arguments_of(text: str) -> dict[str, Any]:
+    """The arguments of a call, from their JSON text; empty where that was cut off."""
+    try:
+        value = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 @dataclass(frozen=True)
 class AnswerFormats:
     """How a model marks its reasoning and its tool calls; None where it does not."""
@@ -72,6 +82,9 @@ class AnswerFormats:
         """A reader for one answer to a rendered prompt (its last few characters will do). Calls are looked for only if
         there are tools; `begun` is the part of the answer that the prompt has already."""
         return AnswerReader(self, prompt, tools, begun)
+
+
+PLAIN = AnswerFormats(None, None)  # of a model, or a request, whose text is nothing but text
 
 
 def reasoning_parser(name: str) -> str:

@@ -130,3 +130,10 @@ class FakeEngine:
             num_cached_tokens=2,
             num_output_tokens=at + 1,
         )
+
+
+class EchoEngine(FakeEngine):
+    """Says the prompt back as it is."""
+
+    def shouted(self, text: str) -> str:
+        return text

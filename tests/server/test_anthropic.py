@@ -12,19 +12,12 @@ from starlette.testclient import TestClient
 
 from octavo.server.app import create_app
 from octavo.server.settings import ServerSettings
-from tests.server.fake_engine import FakeEngine
+from tests.server.fake_engine import EchoEngine, FakeEngine
 from tests.server.test_app import real_server
 
 USER: Any = [{"role": "user", "content": "hello"}]
 CALL = '<tool_call>{"name":"f","arguments":{"A":1}}</tool_call>'
 TOOLS: Any = [{"name": "f", "description": "d", "input_schema": {"type": "object", "properties": {}}}]
-
-
-class EchoEngine(FakeEngine):
-    """Says the prompt back as it is."""
-
-    def shouted(self, text: str) -> str:
-        return text
 
 
 @pytest.fixture

@@ -12,18 +12,11 @@ from starlette.testclient import TestClient
 
 from octavo.server.app import create_app
 from octavo.server.settings import ServerSettings
-from tests.server.fake_engine import FakeEngine
+from tests.server.fake_engine import EchoEngine, FakeEngine
 from tests.server.test_app import real_server
 
 CALL = '<tool_call>{"name":"f","arguments":{"a":1}}</tool_call>'
 TOOLS: Any = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
-
-
-class EchoEngine(FakeEngine):
-    """Says the prompt back as it is."""
-
-    def shouted(self, text: str) -> str:
-        return text
 
 
 @pytest.fixture

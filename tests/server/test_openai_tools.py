@@ -9,18 +9,11 @@ from typing import Any
 import openai
 import pytest
 
-from tests.server.fake_engine import FakeEngine
+from tests.server.fake_engine import EchoEngine, FakeEngine
 from tests.server.test_app import real_server
 
 CALL = '<tool_call>{"name":"f","arguments":{"a":1}}</tool_call>'
 TOOLS: Any = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
-
-
-class EchoEngine(FakeEngine):
-    """Says the prompt back as it is."""
-
-    def shouted(self, text: str) -> str:
-        return text
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -18,8 +17,8 @@ from octavo.server.anthropic.protocol import MessagesBody, chat_messages, count_
 from octavo.server.context import ServerContext
 from octavo.server.dialect import Dialect
 from octavo.server.http import aside, event_stream, json_response, read_json, until_disconnect
-from octavo.server.streams import begun, close, failure, merged
-from octavo.text.answer import AnswerReader, Part, Thought, Words
+from octavo.server.streams import answer_parts, begun, close, merged
+from octavo.text.answer import AnswerReader, Part, Thought, Words, arguments_of
 from octavo.text.calls import CallArguments, CallBegin
 
 
@@ -29,8 +28,8 @@ async def create(request: Request) -> Response:
     body = create_body(await read_json(request, context.settings.max_body_bytes))
     engine, tools = context.engine, body.offered_tools()
     sampling = body.sampling(engine.default_sampling())
-    prompt = await _prompt(engine, body, tools)
-    reader = context.reader(prompt, tools, begun=_begun(body))
+    prompt, begun_answer = await _prompt(engine, body, tools)
+    reader = context.reader(prompt, tools, begun=begun_answer)
     try:
         deltas = engine.generate(prompt, sampling, marks=reader.marks)
     except PromptTooLongError as e:
@@ -48,11 +47,12 @@ async def count_tokens(request: Request) -> Response:
     """How long a prompt is, without an answer to it."""
     context = ServerContext.of(request)
     body = count_body(await read_json(request, context.settings.max_body_bytes))
-    prompt = await _prompt(context.engine, body, body.offered_tools())
+    prompt, _ = await _prompt(context.engine, body, body.offered_tools())
     return json_response({"input_tokens": len(prompt)})
 
 
-async def _prompt(engine: AsyncEngine, body: MessagesBody, tools: list[dict[str, Any]] | None) -> list[int]:
+async def _prompt(engine: AsyncEngine, body: MessagesBody, tools: list[dict[str, Any]] | None) -> tuple[list[int], str]:
+    """The prompt's tokens, and the part of the answer that the conversation ends with."""
     messages, begun_answer = chat_messages(body)
     variables = {} if body.thinks is None else {"enable_thinking": body.thinks}
 
@@ -65,13 +65,8 @@ async def _prompt(engine: AsyncEngine, body: MessagesBody, tools: list[dict[str,
             variables=variables,
         )
 
-    return await aside(sum(len(message["content"]) + 16 for message in messages), render)
-
-
-def _begun(body: MessagesBody) -> str:
-    """The part of the answer that the conversation ends with."""
-    messages, begun_answer = chat_messages(body)
-    return str(messages[-1]["content"]) if begun_answer else ""
+    ids = await aside(sum(len(message["content"]) + 16 for message in messages), render)
+    return ids, messages[-1]["content"] if begun_answer else ""
 
 
 class _Blocks:
@@ -111,7 +106,7 @@ class _Blocks:
     def whole(self) -> list[dict[str, Any]]:
         """The blocks of a message that is not streamed; a call that was cut off has what can be read of it."""
         return [
-            block | {"input": _arguments(block["input"])} if block["type"] == "tool_use" else block
+            block | {"input": arguments_of(block["input"])} if block["type"] == "tool_use" else block
             for block in self.content
         ]
 
@@ -125,32 +120,11 @@ def _piece(part: Part) -> tuple[str, str, str]:
     return "tool_use", "input", "" if isinstance(part, CallBegin) else part.text
 
 
-def _arguments(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-async def _parts(
-    reader: AnswerReader, stream: AsyncIterator[tuple[int, Delta]]
-) -> AsyncIterator[tuple[Delta, list[Part]]]:
-    """(Delta, what it adds) of one answer."""
-    try:
-        async for _, delta in stream:
-            if delta.finish_reason == "error":
-                raise failure(delta)
-            yield delta, reader.feed(delta.text, last=delta.finish_reason is not None)
-    finally:
-        await close(stream)
-
-
 async def _whole(
     message: dict[str, Any], blocks: _Blocks, reader: AnswerReader, stream: AsyncIterator[tuple[int, Delta]]
 ) -> dict[str, Any]:
     last: Delta | None = None
-    async for delta, parts in _parts(reader, stream):
+    async for delta, parts in answer_parts(reader, stream):
         last = delta
         for part in parts:
             deque(blocks.add(part), maxlen=0)
@@ -163,7 +137,7 @@ async def _events(
     message: dict[str, Any], blocks: _Blocks, reader: AnswerReader, stream: AsyncIterator[tuple[int, Delta]]
 ) -> AsyncIterator[bytes]:
     last: Delta | None = None
-    pieces = _parts(reader, stream)
+    pieces = answer_parts(reader, stream)
     try:
         async for delta, parts in pieces:
             if last is None:

@@ -19,6 +19,7 @@ from octavo.base.errors import (
 )
 from octavo.base.types import AsyncEngine, Delta, FinishReason, TokenLogprobs
 from octavo.server.http import json_response
+from octavo.server.streams import token_shown
 
 _TYPES: tuple[tuple[type[OctavoError], str, int], ...] = (
     (PromptTooLongError, "exceed_context_size_error", 400),
@@ -99,8 +100,8 @@ def probabilities(
 
 
 def _token(engine: AsyncEngine, token_id: int, logprob: float) -> dict[str, Any]:
-    raw = engine.token_bytes(token_id) or engine.token_text(token_id).encode()
-    return {"id": token_id, "token": raw.decode("utf-8", "replace"), "bytes": list(raw), "logprob": logprob}
+    text, raw = token_shown(engine, token_id)
+    return {"id": token_id, "token": text, "bytes": list(raw), "logprob": logprob}
 
 
 def piece(raw: bytes) -> str | list[int]:

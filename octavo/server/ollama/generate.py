@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -15,8 +14,8 @@ from octavo.server.context import ServerContext
 from octavo.server.http import aside, event_stream, json_response, read_json, until_disconnect
 from octavo.server.ollama import shapes
 from octavo.server.ollama.protocol import AskBody, ChatBody, GenerateBody, chat_body, chat_messages, generate_body
-from octavo.server.streams import begun, close, failure, merged
-from octavo.text.answer import AnswerReader, Part, Thought, Words
+from octavo.server.streams import answer_parts, begun, close, merged
+from octavo.text.answer import PLAIN, AnswerReader, Part, Thought, Words, arguments_of
 from octavo.text.calls import CallBegin
 
 Piece = dict[str, Any]  # what a line adds: text, thinking, tool calls
@@ -28,7 +27,7 @@ async def generate(request: Request) -> Response:
     if not body.prompt:
         return json_response(shapes.loaded(body.model) | {"response": ""})
     prompt = await aside(len(body.prompt), lambda: _generate_prompt(context.engine, body))
-    reader = None if body.raw else context.reader(prompt, None)
+    reader = PLAIN.reader("", None) if body.raw else context.reader(prompt, None)
     return await _answer(request, body, prompt, reader, _as_response, keeps_context=not body.raw)
 
 
@@ -76,7 +75,7 @@ async def _answer(
     request: Request,
     body: AskBody,
     prompt: list[int],
-    reader: AnswerReader | None,
+    reader: AnswerReader,
     shape: Callable[[Piece], Piece],
     *,
     keeps_context: bool = False,
@@ -84,7 +83,7 @@ async def _answer(
     context, clock = ServerContext.of(request), shapes.Clock()
     engine = context.engine
     sampling = body.sampling(engine.default_sampling(), engine.info.max_model_len)
-    deltas = engine.generate(prompt, sampling, marks=reader.marks if reader else ())
+    deltas = engine.generate(prompt, sampling, marks=reader.marks)
     stream = merged([context.observed(deltas, 1)])
     if body.stream:
         started = await until_disconnect(request, begun(stream))
@@ -116,33 +115,26 @@ class _Calls:
         """The call that was being written, if one was."""
         if self._name is None:
             return []
-        try:
-            arguments = json.loads(self._arguments or "{}")
-        except ValueError:
-            arguments = {}  # cut off
-        call = {"function": {"name": self._name, "arguments": arguments if isinstance(arguments, dict) else {}}}
+        call = {"function": {"name": self._name, "arguments": arguments_of(self._arguments)}}
         self._name, self._arguments = None, ""
         return [call]
 
 
 async def _pieces(
-    reader: AnswerReader | None, stream: AsyncIterator[tuple[int, Delta]], clock: shapes.Clock
+    reader: AnswerReader, stream: AsyncIterator[tuple[int, Delta]], clock: shapes.Clock
 ) -> AsyncIterator[tuple[Delta, Piece]]:
     """(Delta, what it adds), the last one included."""
     calls = _Calls()
+    answer = answer_parts(reader, stream)
     try:
-        async for _, delta in stream:
-            if delta.finish_reason == "error":
-                raise failure(delta)
+        async for delta, parts in answer:
             clock.saw(delta)
-            last = delta.finish_reason is not None
-            parts: list[Part] = [Words(delta.text)] if reader is None else reader.feed(delta.text, last=last)
             piece = _piece(parts, calls)
-            if last and (rest := calls.end()):
+            if delta.finish_reason is not None and (rest := calls.end()):
                 piece.setdefault("tool_calls", []).extend(rest)
             yield delta, piece
     finally:
-        await close(stream)
+        await close(answer)
 
 
 def _piece(parts: list[Part], calls: _Calls) -> Piece:

@@ -33,8 +33,15 @@ async def answer_chat(request: Request, fields: dict[str, Any]) -> Response:
     body = ChatRequest.of(fields)
     engine = context.engine
     sampling, tools = body.chat_sampling(engine.default_sampling()), body.offered_tools()
-    prompt = await _prompt(engine, body, tools)
-    writers = _writers(context, body, prompt, tools, sampling.n)
+    prompt, begun_answer = await _prompt(engine, body, tools)
+    writers = [
+        ChoiceWriter(
+            context.reader(prompt, tools, begun=begun_answer),
+            first_call_only=body.parallel_tool_calls is False,
+            hide_reasoning=not body.include_reasoning,
+        )
+        for _ in range(sampling.n)
+    ]
     stream = context.observed(_deltas(engine, body, prompt, sampling, writers[0].marks), sampling.n)
     model = context.served_name(body.model)
     if body.stream:
@@ -67,22 +74,8 @@ async def answer_chat(request: Request, fields: dict[str, Any]) -> Response:
     return json_response(answer)
 
 
-def _writers(
-    context: ServerContext, body: ChatRequest, prompt: list[int], tools: list[dict[str, Any]] | None, n: int
-) -> list[ChoiceWriter]:
-    """What tells reasoning and calls from content, for each choice."""
-    begun = plain_messages(body.messages)[-1]["content"] if body.continue_final_message else ""
-    return [
-        ChoiceWriter(
-            context.reader(prompt, tools, begun=begun),
-            first_call_only=body.parallel_tool_calls is False,
-            hide_reasoning=not body.include_reasoning,
-        )
-        for _ in range(n)
-    ]
-
-
-async def _prompt(engine: AsyncEngine, body: ChatRequest, tools: list[dict[str, Any]] | None) -> list[int]:
+async def _prompt(engine: AsyncEngine, body: ChatRequest, tools: list[dict[str, Any]] | None) -> tuple[list[int], str]:
+    """The prompt's tokens, and the part of the answer that the conversation ends with."""
     messages = plain_messages(body.messages)
     for i, message in enumerate(messages):
         if message["role"] not in ROLES:
@@ -100,7 +93,8 @@ async def _prompt(engine: AsyncEngine, body: ChatRequest, tools: list[dict[str, 
             variables=body.chat_template_kwargs,
         )
 
-    return await aside(sum(len(message["content"]) + 16 for message in messages), render)
+    ids = await aside(sum(len(message["content"]) + 16 for message in messages), render)
+    return ids, messages[-1]["content"] if body.continue_final_message else ""
 
 
 def _deltas(

@@ -10,7 +10,7 @@ from typing import Any
 from octavo.base.errors import AuthenticationError, InvalidRequestError, NotFoundError, OctavoError, PromptTooLongError
 from octavo.base.types import AsyncEngine, TokenLogprobs
 from octavo.server.http import MissingFieldError, UnknownFieldError
-from octavo.server.streams import Usage
+from octavo.server.streams import Usage, token_shown
 
 DONE = b"data: [DONE]\n\n"
 _CODES: dict[type[OctavoError], str] = {  # what OpenAI's clients look for
@@ -47,21 +47,16 @@ def usage_body(usage: Usage) -> dict[str, Any]:
     }
 
 
-def _token(engine: AsyncEngine, token_id: int) -> tuple[str, list[int]]:
-    raw = engine.token_bytes(token_id) or engine.token_text(token_id).encode()
-    return raw.decode("utf-8", "replace"), list(raw)
-
-
 def chat_logprobs(engine: AsyncEngine, entries: Sequence[TokenLogprobs]) -> dict[str, Any]:
     """choices[].logprobs of a chat completion."""
     content = []
     for entry in entries:
-        text, raw = _token(engine, entry.token_id)
+        text, raw = token_shown(engine, entry.token_id)
         top = []
         for token_id, value in zip(entry.top_ids, entry.top_logprobs, strict=True):
-            top_text, top_raw = _token(engine, token_id)
-            top.append({"token": top_text, "logprob": value, "bytes": top_raw})
-        content.append({"token": text, "logprob": entry.logprob, "bytes": raw, "top_logprobs": top})
+            top_text, top_raw = token_shown(engine, token_id)
+            top.append({"token": top_text, "logprob": value, "bytes": list(top_raw)})
+        content.append({"token": text, "logprob": entry.logprob, "bytes": list(raw), "top_logprobs": top})
     return {"content": content, "refusal": None}
 
 
@@ -74,7 +69,7 @@ def completion_logprobs(
     tops: list[dict[str, float] | None] = []
     offsets: list[int] = []
     for entry, token_id in zip(entries, token_ids, strict=True):
-        text, _ = _token(engine, token_id)
+        text, _ = token_shown(engine, token_id)
         tokens.append(text)
         offsets.append(offset)
         offset += len(text)
@@ -83,7 +78,7 @@ def completion_logprobs(
             tops.append(None)
             continue
         values.append(entry.logprob)
-        top = {_token(engine, i)[0]: v for i, v in zip(entry.top_ids, entry.top_logprobs, strict=True)}
+        top = {token_shown(engine, i)[0]: v for i, v in zip(entry.top_ids, entry.top_logprobs, strict=True)}
         top.setdefault(text, entry.logprob)
         tops.append(top)
     return {"text_offset": offsets, "token_logprobs": values, "tokens": tokens, "top_logprobs": tops}
@@ -94,12 +89,12 @@ def prompt_logprobs_body(engine: AsyncEngine, entries: Sequence[TokenLogprobs]) 
     body: list[dict[str, Any] | None] = [None]
     for entry in entries:
         ranked = {
-            str(i): {"logprob": v, "rank": rank, "decoded_token": _token(engine, i)[0]}
+            str(i): {"logprob": v, "rank": rank, "decoded_token": token_shown(engine, i)[0]}
             for rank, (i, v) in enumerate(zip(entry.top_ids, entry.top_logprobs, strict=True), 1)
         }
         ranked.setdefault(
             str(entry.token_id),
-            {"logprob": entry.logprob, "rank": entry.rank, "decoded_token": _token(engine, entry.token_id)[0]},
+            {"logprob": entry.logprob, "rank": entry.rank, "decoded_token": token_shown(engine, entry.token_id)[0]},
         )
         body.append(ranked)
     return body

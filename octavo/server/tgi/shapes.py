@@ -11,7 +11,7 @@ from starlette.responses import Response
 from octavo.base.errors import AuthenticationError, InvalidRequestError, NotFoundError, OctavoError, OverloadedError
 from octavo.base.types import AsyncEngine, Delta, FinishReason, TokenLogprobs
 from octavo.server.http import json_response
-from octavo.server.streams import Completion
+from octavo.server.streams import Completion, token_shown
 
 # Kinds and statuses that TGI's clients choose their exceptions by.
 _KINDS: tuple[tuple[type[OctavoError], str, int], ...] = (
@@ -49,15 +49,9 @@ def token_body(engine: AsyncEngine, token_id: int, text: str, logprob: float | N
 
 def top_tokens(engine: AsyncEngine, entry: TokenLogprobs) -> list[dict[str, Any]]:
     return [
-        token_body(engine, token_id, shown(engine, token_id), logprob)
+        token_body(engine, token_id, token_shown(engine, token_id)[0], logprob)
         for token_id, logprob in zip(entry.top_ids, entry.top_logprobs, strict=True)
     ]
-
-
-def shown(engine: AsyncEngine, token_id: int) -> str:
-    """One token's own text; a part of a character is shown as a replacement character."""
-    raw = engine.token_bytes(token_id)
-    return raw.decode("utf-8", "replace") if raw else engine.token_text(token_id)
 
 
 class TokenTexts:
@@ -75,7 +69,7 @@ class TokenTexts:
         texts, rest, last = [], delta.text, None
         for at, token_id in enumerate(delta.token_ids):
             if token_id in self._engine.special_token_ids:
-                texts.append(shown(self._engine, token_id))
+                texts.append(token_shown(self._engine, token_id)[0])
                 continue
             piece = self._decoder.decode(self._engine.token_bytes(token_id))
             piece = piece if rest.startswith(piece) else ""
@@ -87,14 +81,14 @@ class TokenTexts:
 
 
 def tokens_of(engine: AsyncEngine, entries: Sequence[TokenLogprobs]) -> list[dict[str, Any]]:
-    return [token_body(engine, e.token_id, shown(engine, e.token_id), e.logprob) for e in entries]
+    return [token_body(engine, e.token_id, token_shown(engine, e.token_id)[0], e.logprob) for e in entries]
 
 
 def prefill_of(engine: AsyncEngine, prompt: Sequence[int], entries: Sequence[TokenLogprobs]) -> list[dict[str, Any]]:
     """The prompt's tokens; the first has no log-probability."""
     logprobs = [None, *(entry.logprob for entry in entries)]
     return [
-        {"id": token_id, "text": shown(engine, token_id), "logprob": logprob}
+        {"id": token_id, "text": token_shown(engine, token_id)[0], "logprob": logprob}
         for token_id, logprob in zip(prompt, logprobs, strict=True)
     ]
 
