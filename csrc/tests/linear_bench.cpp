@@ -2,9 +2,6 @@
 //   linear_bench [threads=2] [N=2048] [K=2048] [formats, comma-separated] [rows, comma-separated] [level] [runs=5] [MB=192]
 // Prints the median and the best of the runs in Gop/s (2 N K rows) and GB/s of packed weights, and the best by processor
 // time of the busiest thread (what a machine without other load would do). Not a test: asserts nothing.
-#include <sys/mman.h>
-#include <time.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -14,31 +11,13 @@
 #include <vector>
 
 #include "../linear/linear.h"
+#include "bench.h"
 #include "file_reference.h"
 
 using namespace octavo;
 using namespace octavo::test;
 
 namespace {
-
-// Memory in 2 MB pages where the system grants them.
-uint8_t* huge(size_t bytes) {
-  const size_t page = size_t(2) << 20;
-  void* base = mmap(nullptr, bytes + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  uint8_t* aligned = reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(base) + page - 1) & ~uintptr_t(page - 1));
-  madvise(aligned, bytes, MADV_HUGEPAGE);
-  return aligned;
-}
-
-std::vector<std::string> split(const std::string& list) {
-  std::vector<std::string> out;
-  for (size_t at = 0; at <= list.size();) {
-    const size_t end = std::min(list.find(',', at), list.size());
-    out.push_back(list.substr(at, end - at));
-    at = end + 1;
-  }
-  return out;
-}
 
 double seconds_of(const auto& body) {
   const auto start = std::chrono::steady_clock::now();
@@ -71,14 +50,12 @@ void bench(const LinearKernels& kernels, Format format, int64_t n, int64_t k, co
     const int64_t used = std::max<int64_t>(1, std::min(matrices, 3000000000 / (n * k / 64 * rows)));
     std::vector<double> processor(size_t(threads), 0.0);
     const auto part = [&](int thread) {
-      timespec begin, end;
-      clock_gettime(CLOCK_THREAD_CPUTIME_ID, &begin);
+      const double begin = processor_now();
       uint8_t* own = scratch + scratch_bytes(format, k) * size_t(thread);
       for (int64_t i = 0; i < used; i++)
         kernels.multiply({{format, n, k, memory + size_t(i) * bytes}, act, stride, rows, out, n,
                           groups * thread / threads, groups * (thread + 1) / threads, Epilogue::store, own});
-      clock_gettime(CLOCK_THREAD_CPUTIME_ID, &end);
-      processor[size_t(thread)] = double(end.tv_sec - begin.tv_sec) + double(end.tv_nsec - begin.tv_nsec) * 1e-9;
+      processor[size_t(thread)] = processor_now() - begin;
     };
     std::vector<double> times;
     double busy = 1e9;

@@ -5,9 +5,6 @@
 // clock, and by processor time (without what other programs and waiting cost); tokens per second, GB/s of packed
 // weights, Gop/s, and the fraction of the limit max(bytes / bandwidth, operations / peak). Of the 1b shape 4 of 16
 // layers are walked and counted four times. Not a test: asserts nothing.
-#include <sys/mman.h>
-#include <time.h>
-
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -22,6 +19,7 @@
 #include <vector>
 
 #include "../linear/linear.h"
+#include "bench.h"
 #include "file_reference.h"
 
 using namespace octavo;
@@ -35,32 +33,8 @@ struct Shape {
 };
 constexpr Shape shapes[] = {{"135m", 576, 1536, 192, 49152, 30, 30}, {"1b", 2048, 8192, 512, 128256, 16, 4}};
 
-uint8_t* huge(size_t bytes) {
-  const size_t page = size_t(2) << 20;
-  void* base = mmap(nullptr, bytes + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  uint8_t* start = reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(base) + page - 1) & ~uintptr_t(page - 1));
-  madvise(start, bytes, MADV_HUGEPAGE);
-  return start;
-}
-
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-double processor_now() {
-  timespec t;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-  return double(t.tv_sec) + double(t.tv_nsec) * 1e-9;
-}
-
-std::vector<std::string> split(const std::string& list) {
-  std::vector<std::string> out;
-  for (size_t at = 0; at <= list.size();) {
-    const size_t end = std::min(list.find(',', at), list.size());
-    out.push_back(list.substr(at, end - at));
-    at = end + 1;
-  }
-  return out;
 }
 
 // Threads in step: everyone calls wait() and goes on when all have.
@@ -224,7 +198,7 @@ Model build(Format format, const Shape& s) {
   return m;
 }
 
-// The rule of csrc/program/stages.cpp.
+// Chunks by cost, of several groups each. The program (csrc/program/stages.cpp) cuts equal shares for its team instead.
 struct Chunk { size_t weight; int64_t row, rows, begin, end; };
 
 std::vector<Chunk> cut(const Stage& stage, int64_t rows, int threads) {
